@@ -1,0 +1,202 @@
+"""Streams of events in any form the project knows, told apart record by record.
+
+`read_events` takes bytes from a file or a pipe and gives events: JSON lines, concatenated or
+indented JSON, arrays, EventLists and Lists, the legacy text formats, each of them also gzipped,
+after a byte-order mark, or in UTF-16. Memory does not grow with the input. What is no event goes
+to `on_problem` with its line, and reading goes on.
+
+Not here: opening files (the caller gives a binary stream), and judging what an event says.
+"""
+
+import codecs
+import zlib
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import BinaryIO
+
+from kubewitness.codec.decode import decode, decode_all
+from kubewitness.codec.encode import EVENT_HEAD
+from kubewitness.codec.framing import DEFAULT_LIMIT, Frame, cut_line, excerpt, frame_records
+from kubewitness.codec.legacy import Dialect, LegacyReader
+from kubewitness.errors import DecodeError, Problem
+from kubewitness.event import Event
+
+_CHUNK = 1024 * 1024
+_GZIP = b"\x1f\x8b"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LOOKED_AT = 1024
+_LONGEST_MESSAGE = 300
+
+
+class Format(StrEnum):
+    """Which records a reader accepts."""
+
+    AUTO = "auto"
+    JSON = "json"
+    LEGACY = "legacy"
+
+
+class EventReader:
+    """The events of one stream, one by one.
+
+    Args:
+        stream: Where the bytes come from.
+        source: The stream's name in problems.
+        on_problem: Called for each piece that is no event; reading goes on after it.
+        accept: Which records are read; what is of another format is a problem.
+        limit: The longest record in bytes.
+
+    Attributes:
+        dialect: The text dialect of the event given last; None if it was JSON.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        source: str,
+        *,
+        on_problem: Callable[[Problem], None],
+        accept: Format = Format.AUTO,
+        limit: int = DEFAULT_LIMIT,
+    ) -> None:
+        self.dialect: Dialect | None = None
+        self._stream = stream
+        self._source = source
+        self._on_problem = on_problem
+        self._accept = accept
+        self._limit = limit
+        self._legacy = LegacyReader()
+
+    def __iter__(self) -> Iterator[Event]:
+        for frame in frame_records(self._text(), limit=self._limit):
+            if frame.fault:
+                self._report(frame.line, frame.fault)
+            elif frame.data[:1] in (b"{", b"["):
+                yield from self._json(frame)
+            else:
+                yield from self._text_line(frame)
+
+    def _report(self, line: int, message: str) -> None:
+        if len(message) > _LONGEST_MESSAGE:
+            message = message[:_LONGEST_MESSAGE] + "…"
+        self._on_problem(Problem(self._source, line, 0, "", message))
+
+    def _json(self, frame: Frame) -> Iterator[Event]:
+        if self._accept is Format.LEGACY:
+            self._report(frame.line, "JSON, where only legacy text is to be read")
+            return
+        self.dialect = None
+        try:
+            events = decode_all(frame.data)
+        except DecodeError as error:
+            yield from self._salvage(frame, str(error))
+        else:
+            yield from events
+
+    def _salvage(self, frame: Frame, fault: str) -> Iterator[Event]:
+        """Find whole events in a record that is none: several documents, or a torn start."""
+        records = cut_line(frame.data)
+        if records is not None and len(records) > 1:
+            for record in records:
+                yield from self._json(Frame(frame.line, record, "", frame.certain))
+            return
+        if frame.certain:
+            self._report(frame.line, fault)
+        yield from self._whole_event_at_end(frame.data)
+
+    def _whole_event_at_end(self, data: bytes) -> Iterator[Event]:
+        """Read the event after a torn one, or after a hole, that shares its line."""
+        start = data.rfind(EVENT_HEAD, 1)
+        if start > 0:
+            try:
+                yield decode(data[start:])
+            except DecodeError:
+                return  # the line was reported already, as a whole
+
+    def _text_line(self, frame: Frame) -> Iterator[Event]:
+        line = frame.data.decode("utf-8", "surrogateescape")
+        if self._accept is Format.JSON or " AUDIT: " not in line[:100]:
+            self._report(frame.line, f"not an audit event: {excerpt(frame.data)}")
+            yield from self._whole_event_at_end(frame.data)
+            return
+        try:
+            event, self.dialect = self._legacy.decode(line)
+        except DecodeError as error:
+            self._report(frame.line, str(error))
+        else:
+            yield event
+
+    def _text(self) -> Iterator[bytes]:
+        """Yield the stream's bytes as UTF-8, unpacked; report what makes the whole unreadable."""
+        chunks = _read_chunks(self._stream)
+        first = next(chunks, b"")
+        if first.startswith(_GZIP):
+            chunks = self._unpack(first, chunks)
+            first = next(chunks, b"")
+        if not first:
+            self._report(0, "is empty: no events")
+        elif first.startswith(_UTF16):
+            yield from self._from_utf16(first, chunks)
+        elif is_binary(first):
+            self._report(0, "is a binary file, not an audit log")
+        else:
+            yield first
+            yield from chunks
+
+    def _unpack(self, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Unpack gzip, also of several members; what a damaged file still holds is read."""
+        packed = first
+        member = zlib.decompressobj(wbits=31)
+        while True:
+            try:
+                piece = member.decompress(packed, _CHUNK)
+            except zlib.error as error:
+                self._report(0, f"damaged gzip data ({error}); the rest is not read")
+                return
+            if piece:
+                yield piece
+            packed = member.unused_data.lstrip(b"\0") if member.eof else member.unconsumed_tail
+            if not packed and not (piece and not member.eof):
+                packed = next(chunks, b"")
+                if not packed:
+                    break
+            if member.eof:
+                member = zlib.decompressobj(wbits=31)
+        if not member.eof:
+            self._report(0, "the gzip data ends too early; the rest is missing")
+
+    def _from_utf16(self, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        yield decoder.decode(first).encode()
+        for chunk in chunks:
+            yield decoder.decode(chunk).encode()
+
+
+def read_events(
+    stream: BinaryIO,
+    source: str,
+    *,
+    on_problem: Callable[[Problem], None],
+    accept: Format = Format.AUTO,
+) -> EventReader:
+    """Return the events of a stream as an iterable; see `EventReader`."""
+    return EventReader(stream, source, on_problem=on_problem, accept=accept)
+
+
+def is_binary(start: bytes) -> bool:
+    """Say whether a file that starts like this is no text; a hole after a crash is not enough."""
+    looked_at = start[:_LOOKED_AT]
+    if EVENT_HEAD in start or looked_at.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return False
+    if b"\0" in looked_at:
+        return True
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(looked_at)
+    except UnicodeDecodeError:
+        return b" AUDIT: " not in looked_at
+    return False
+
+
+def _read_chunks(stream: BinaryIO) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK):
+        yield chunk
