@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ def vectors(name: str) -> list[dict[str, Any]]:
 def recorded(name: str) -> bytes:
     """Return one recorded file, decompressed, for example ``all.events.jsonl``."""
     return gzip.decompress((DATA / "conformance" / f"{name}.gz").read_bytes())
+
+
+def cluster_log() -> bytes:
+    """Return five minutes of a small cluster, as its API server logged them."""
+    return gzip.decompress(
+        (resources.files("kubewitness") / "data/cluster.audit.log.gz").read_bytes()
+    )
 
 
 def transcript(policy: str = "all") -> list[dict[str, Any]]:

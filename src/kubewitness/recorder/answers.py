@@ -1,0 +1,55 @@
+"""The answers that auditing gives to a client instead of the handler's.
+
+Source: audit specification sections 4, 5.7 and 5.10.
+"""
+
+from msgspec import Struct
+
+from kubewitness.codec.duration import parse_duration
+from kubewitness.codec.gotext import quote
+from kubewitness.request import RequestInfo, is_long_running
+from kubewitness.request.uri import parse_query
+
+
+class Answer(Struct, frozen=True):
+    """An HTTP response: status, header lines and body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def failed_store(target: str) -> Answer:
+    """Return the answer to a request whose first event could not be stored (blocking-strict)."""
+    return _internal_error(target, "failed to store audit event")
+
+
+def failed_request_info(target: str, reason: str) -> Answer:
+    """Return the answer to a request whose target speaks of no resource and of no path."""
+    return _internal_error(target, f"failed to create RequestInfo: {reason}")
+
+
+def timeout_fault(info: RequestInfo, target: str) -> str | None:
+    """Say what is wrong with a request's ``timeout`` parameter; None when it may go on.
+
+    The API server answers such a request with a Status of code 400 and this message, before it
+    authenticates. Long-running requests may send anything.
+    """
+    value = (parse_query(target.partition("?")[2]).get("timeout") or [""])[0]
+    if not value or is_long_running(info):
+        return None
+    try:
+        parse_duration(value)
+    except ValueError as error:
+        return f"invalid timeout specified in the request URL - {error}"
+    return None
+
+
+def _internal_error(target: str, reason: str) -> Answer:
+    safe = target.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    headers = (
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("X-Content-Type-Options", "nosniff"),
+    )
+    text = f"Internal Server Error: {quote(safe)}: {reason}\n"
+    return Answer(500, headers, text.encode("utf-8", "surrogateescape"))
