@@ -66,9 +66,12 @@ class EventReader:
         self._accept = accept
         self._limit = limit
         self._legacy = LegacyReader()
+        self._is_cut_short = False
 
     def __iter__(self) -> Iterator[Event]:
         for frame in frame_records(self._text(), limit=self._limit):
+            if self._is_cut_short and (frame.fault or not frame.data.endswith(b"}")):
+                continue  # what the damaged end of gzip data left of a record: said already
             if frame.fault:
                 self._report(frame.line, frame.fault)
             elif frame.data[:1] in (b"{", b"["):
@@ -133,6 +136,8 @@ class EventReader:
         if first.startswith(_GZIP):
             chunks = self._unpack(first, chunks)
             first = next(chunks, b"")
+        if not first and self._is_cut_short:
+            return
         if not first:
             self._report(0, "is empty: no events")
         elif first.startswith(_UTF16):
@@ -151,7 +156,7 @@ class EventReader:
             try:
                 piece = member.decompress(packed, _CHUNK)
             except zlib.error as error:
-                self._report(0, f"damaged gzip data ({error}); the rest is not read")
+                self._cut_short(f"damaged gzip data ({error}); the rest is not read")
                 return
             if piece:
                 yield piece
@@ -163,7 +168,11 @@ class EventReader:
             if member.eof:
                 member = zlib.decompressobj(wbits=31)
         if not member.eof:
-            self._report(0, "the gzip data ends too early; the rest is missing")
+            self._cut_short("the gzip data ends too early; the rest is missing")
+
+    def _cut_short(self, message: str) -> None:
+        self._report(0, message)
+        self._is_cut_short = True
 
     def _from_utf16(self, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder("utf-16")("replace")
