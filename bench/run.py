@@ -1,0 +1,218 @@
+"""Speed and memory on the recorded cluster, each figure beside its target.
+
+    make bench                      everything, about two minutes
+    .venv/bin/python bench/run.py --only decode --repeat 9
+
+Machines differ and are busy, so every in-process figure is the best of several runs and is also
+given as a ratio to `orjson.loads` of the same lines in the same run. The Go figures were measured
+with upstream's own code (Kubernetes 1.36.2) on this very data, on a machine of 2 cores.
+"""
+
+import argparse
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from kubewitness.codec import decode, encode, encode_legacy
+from kubewitness.codec.legacy import decode_legacy
+from kubewitness.policy import Policy, bundled_policies, load_policy
+from kubewitness.request import attributes_of
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from command import COMMAND, stream
+from vectors import cluster_log
+
+MANY = 100
+FILE_COPIES = 20
+
+
+class Figure(NamedTuple):
+    name: str
+    seconds: float
+    items: int
+    unit: str
+    target: float
+    upstream: str = "-"
+
+
+def best(action: Callable[[], object], repeat: int) -> float:
+    """Return the shortest of several runs, in seconds; garbage is collected outside of them."""
+    shortest = float("inf")
+    for _ in range(repeat):
+        gc.collect()
+        start = time.perf_counter()
+        action()
+        shortest = min(shortest, time.perf_counter() - start)
+    return shortest
+
+
+def each(function: Callable[[Any], object], items: list[Any]) -> Callable[[], None]:
+    def run() -> None:
+        for item in items:
+            function(item)
+
+    return run
+
+
+class Bench:
+    def __init__(self, repeat: int) -> None:
+        self.repeat = repeat
+        self.lines = cluster_log().split(b"\n")[:-1]
+        self.events = [decode(line) for line in self.lines]
+        self.attributes = [attributes_of(event) for event in self.events]
+        self.policy_data = next(each.data for each in bundled_policies() if each.name == "gce")
+
+    def policy(self) -> Policy:
+        return load_policy(self.policy_data, "gce")
+
+    def measure(self, name: str, action: Callable[[], object], **figure: object) -> Figure:
+        count = figure.pop("count", len(self.lines))
+        seconds = best(action, self.repeat)
+        return Figure(name, seconds, count, **figure)  # type: ignore[arg-type]
+
+    def figures(self) -> Iterator[tuple[str, Callable[[], Figure]]]:
+        yield "orjson", self.orjson
+        yield "decode", self.decode
+        yield "encode", self.encode
+        yield "legacy", self.encode_legacy
+        yield "legacy", self.decode_legacy
+        yield "warm", self.warm
+        yield "cold", self.cold
+        yield "many", self.many
+        yield "evaluate", self.evaluate_file
+        yield "convert", self.convert_file
+
+    def orjson(self) -> Figure:
+        return self.measure(
+            "orjson.loads", each(orjson.loads, self.lines), unit="events/s", target=0
+        )
+
+    def decode(self) -> Figure:
+        return self.measure(
+            "decode", each(decode, self.lines), unit="events/s", target=100_000, upstream="13,000"
+        )
+
+    def encode(self) -> Figure:
+        return self.measure(
+            "encode", each(encode, self.events), unit="events/s", target=100_000, upstream="30,000"
+        )
+
+    def encode_legacy(self) -> Figure:
+        return self.measure(
+            "encode_legacy", each(encode_legacy, self.events), unit="events/s", target=0
+        )
+
+    def decode_legacy(self) -> Figure:
+        lines = [encode_legacy(event).decode() for event in self.events]
+        return self.measure("decode_legacy", each(decode_legacy, lines), unit="events/s", target=0)
+
+    def warm(self) -> Figure:
+        evaluate = self.policy().evaluate
+        each(evaluate, self.attributes)()
+        return self.measure(
+            "decision, warm",
+            each(evaluate, self.attributes),
+            unit="ns",
+            target=400,
+            upstream="530-640",
+        )
+
+    def cold(self) -> Figure:
+        decide = self.policy().decide
+        return self.measure(
+            "decision, cold",
+            each(decide, self.attributes),
+            unit="ns",
+            target=3000,
+            upstream="530-640",
+        )
+
+    def many(self) -> Figure:
+        policy, requests = self.policy(), self.attributes * MANY
+        return self.measure(
+            "evaluate_many",
+            lambda: policy.evaluate_many(requests),
+            count=len(requests),
+            unit="decisions/s",
+            target=5_000_000,
+        )
+
+    def evaluate_file(self) -> Figure:
+        return self.over_file("policy evaluate FILE", "policy", "evaluate", "gce", target=80_000)
+
+    def convert_file(self) -> Figure:
+        return self.over_file("convert FILE --to json", "convert", "--to", "json", target=0)
+
+    def over_file(self, name: str, *arguments: str, target: float) -> Figure:
+        with tempfile.NamedTemporaryFile(suffix=".log") as file:
+            for _ in range(FILE_COPIES):
+                file.write(b"\n".join(self.lines) + b"\n")
+            file.flush()
+            command = [*COMMAND, *arguments, file.name]
+            seconds = best(
+                lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True), 3
+            )
+        return Figure(name, seconds, FILE_COPIES * len(self.lines), "events/s", target)
+
+
+def report(figure: Figure, yardstick: Figure) -> None:
+    per_item = figure.seconds / figure.items
+    value = per_item * 1e9 if figure.unit == "ns" else 1 / per_item
+    reached = value <= figure.target if figure.unit == "ns" else value >= figure.target
+    verdict = "" if not figure.target else "reached" if reached else "MISSED"
+    ratio = yardstick.seconds / yardstick.items / per_item
+    target = f"{figure.target:,.0f}" if figure.target else "-"
+    print(
+        f"{figure.name:<24} {value:>14,.0f} {figure.unit:<12} {target:>10} {figure.upstream:>9}"
+        f" {ratio:>9.2f}x  {verdict}",
+        flush=True,
+    )
+
+
+def gigabyte(log: bytes) -> Iterator[bytes]:
+    for _ in range(1_000_000_000 // len(log) + 1):
+        yield log
+
+
+def report_memory() -> None:
+    for name, arguments in {
+        "policy evaluate": ("policy", "evaluate", "gce"),
+        "convert": ("convert", "--to", "legacy"),
+    }.items():
+        done = stream(*arguments, chunks=gigabyte(cluster_log()))
+        verdict = "reached" if done.peak_memory < 100_000_000 else "MISSED"
+        peak = done.peak_memory / 1e6
+        print(f"{name + ', 1 GB piped':<24} {peak:>14,.0f} {'MB peak':<12} {100:>10}", end="")
+        print(f" {'-':>9} {'':>10}  {verdict}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--repeat", type=int, default=7, help="runs of each figure (default 7)")
+    parser.add_argument("--only", default="", help="one figure, for example warm or memory")
+    arguments = parser.parse_args()
+    bench = Bench(arguments.repeat)
+    version = ".".join(map(str, sys.version_info[:3]))
+    print(
+        f"Python {version}, {os.cpu_count()} cores, {len(bench.lines)} events, "
+        f"{sum(map(len, bench.lines)) / 1e6:.1f} MB"
+    )
+    print(f"{'':<24} {'measured':>14} {'':<12} {'target':>10} {'Go':>9} {'to orjson':>10}")
+    yardstick = bench.orjson()
+    for name, measure in bench.figures():
+        if arguments.only in ("", name):
+            report(measure(), yardstick)
+    if arguments.only in ("", "memory"):
+        report_memory()
+
+
+if __name__ == "__main__":
+    main()
