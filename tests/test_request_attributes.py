@@ -176,9 +176,9 @@ def test_equal_attributes_share_their_strings_and_hash_alike() -> None:
 
 
 def test_caches_are_bounded() -> None:
-    for number in range(attributes._MAX_GROUP_TUPLES + 10):
+    for number in range(attributes._MAX_SHARED + 10):
         attributes_of(Event(user=UserInfo(groups=(f"g{number}",)), object_ref=POD))
-    assert len(attributes._shared_groups) <= attributes._MAX_GROUP_TUPLES
+    assert len(attributes._GROUPS) <= attributes._MAX_SHARED
     long = "/api/v1/namespaces/a/pods/" + "p" * attributes._MAX_CACHED_LENGTH
     attributes._cached_place.cache_clear()
     attributes._cached_recorded_info.cache_clear()

@@ -12,8 +12,7 @@ Source: audit specification sections 3, 5.8, 6.3 and 6.4.
 """
 
 from functools import lru_cache
-from sys import intern
-from typing import Self
+from typing import Self, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -31,8 +30,28 @@ from kubewitness.request.uri import parse_query, unescape
 
 _MAX_CACHED = 4096
 _MAX_CACHED_LENGTH = 1024
-_MAX_GROUP_TUPLES = 1024
-_shared_groups: dict[tuple[str, ...], tuple[str, ...]] = {}
+_MAX_SHARED = 16_384
+
+_Value = TypeVar("_Value", str, tuple[str, ...])
+
+
+class _Shared(dict[_Value, _Value]):
+    """Gives the one object kept for equal values; emptied when it is full.
+
+    Not `sys.intern`, which on Python 3.12 never lets go of a string again: a log may hold any
+    number of different ones.
+    """
+
+    def __missing__(self, value: _Value) -> _Value:
+        if len(self) >= _MAX_SHARED:
+            self.clear()
+        if sum(map(len, value)) <= _MAX_CACHED_LENGTH:  # characters, of a text or of a tuple
+            self[value] = value
+        return value
+
+
+_TEXTS = _Shared[str]()
+_GROUPS = _Shared[tuple[str, ...]]()
 
 
 class RequestAttributes(Struct, frozen=True, gc=False, cache_hash=True):
@@ -68,15 +87,15 @@ class RequestAttributes(Struct, frozen=True, gc=False, cache_hash=True):
     def of_request(cls, info: RequestInfo, user: UserInfo | None) -> Self:
         """Return the attributes of a live request; `user` is None before authentication."""
         return cls(
-            user=None if user is None else intern(user.username),
-            groups=() if user is None else _share_groups(user.groups),
-            verb=intern(info.verb),
+            user=None if user is None else _TEXTS[user.username],
+            groups=() if user is None else _GROUPS[user.groups],
+            verb=_TEXTS[info.verb],
             is_resource_request=info.is_resource_request,
-            api_group=intern(info.api_group),
-            api_version=intern(info.api_version),
-            resource=intern(info.resource),
-            subresource=intern(info.subresource),
-            namespace=intern(info.namespace),
+            api_group=_TEXTS[info.api_group],
+            api_version=_TEXTS[info.api_version],
+            resource=_TEXTS[info.resource],
+            subresource=_TEXTS[info.subresource],
+            namespace=_TEXTS[info.namespace],
             name=info.name,
             path=info.path,
         )
@@ -102,15 +121,15 @@ def attributes_of(event: Event) -> RequestAttributes:
     if event.verb == "create":
         namespace, name = _place_of_create(path, reference)
     return RequestAttributes(  # positional, because keywords cost a tenth of the call
-        intern(user.username) if user.username or _is_someone(user) else None,
-        _share_groups(user.groups),
-        intern(event.verb),
+        _TEXTS[user.username] if user.username or _is_someone(user) else None,
+        _GROUPS[user.groups],
+        _TEXTS[event.verb],
         True,  # noqa: FBT003
-        intern(reference.api_group),
-        intern(reference.api_version),
-        intern(reference.resource),
-        intern(reference.subresource),
-        intern(namespace),
+        _TEXTS[reference.api_group],
+        _TEXTS[reference.api_version],
+        _TEXTS[reference.resource],
+        _TEXTS[reference.subresource],
+        _TEXTS[namespace],
         name,
         path,
     )
@@ -154,16 +173,6 @@ def _reference(info: RequestInfo, namespace: str) -> ObjectReference:
         api_version=info.api_version,
         subresource=info.subresource,
     )
-
-
-def _share_groups(groups: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the one tuple kept for these groups."""
-    shared = _shared_groups.get(groups)
-    if shared is None:
-        if len(_shared_groups) >= _MAX_GROUP_TUPLES:
-            _shared_groups.clear()
-        shared = _shared_groups[groups] = groups
-    return shared
 
 
 def _decoded(path: str) -> str:
