@@ -25,7 +25,7 @@ from kubewitness.codec.encode import EVENT_HEAD
 from kubewitness.codec.grammar import end_of_value, surprise
 from kubewitness.codec.times import is_micro_time, to_nanoseconds
 from kubewitness.errors import DecodeError
-from kubewitness.event import API_VERSION, Event
+from kubewitness.event import API_VERSION, NO_OBJECT, Event
 
 OLD_VERSIONS = ("audit.k8s.io/v1beta1", "audit.k8s.io/v1alpha1")
 
@@ -90,7 +90,7 @@ def _decode_plain(data: bytes) -> Event | None:
     try:
         if data.startswith(EVENT_HEAD) or _is_event(_ENVELOPE_DECODER.decode(data)):
             event = _DECODER.decode(data)
-            return event if _has_plain_times(event) else None
+            return event if _is_plain(event) else None
     except _UNREADABLE:
         return None
     return None
@@ -101,7 +101,7 @@ def _decode_plain_list(data: bytes) -> list[Event] | None:
         events = _LIST_DECODER.decode(data).items
     except _UNREADABLE:
         return None
-    return events if all(map(_has_plain_times, events)) else None
+    return events if all(map(_is_plain, events)) else None
 
 
 def _is_event(envelope: _Envelope) -> bool:
@@ -114,6 +114,16 @@ def _decode_patiently(data: bytes) -> list[Event]:
         return list(_documents(text))
     except (RecursionError, ValueError) as error:
         raise DecodeError(f"not JSON that can be read: {error}") from None
+
+
+def _is_plain(event: Event) -> bool:
+    return _has_plain_times(event) and not (
+        _is_null(event.request_object) or _is_null(event.response_object)
+    )
+
+
+def _is_null(document: Raw) -> bool:
+    return document is not NO_OBJECT and bytes(document) == b"null"
 
 
 def _has_plain_times(event: Event) -> bool:

@@ -8,6 +8,7 @@ question occur in JSON only inside strings.
 Source: audit specification section 1; upstream ``plugin/pkg/audit/log/backend.go``.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -132,10 +133,13 @@ def _encode_broken_text(event: Event) -> bytes:
     Such bytes are in a str as lone surrogates, which have no UTF-8 form. They pass through the
     encoder as a character that the event does not use.
     """
-    tree = msgspec.to_builtins(event, builtin_types=(Raw,), order="deterministic")
-    used = repr(tree)
+    objects = {"request_object": event.request_object, "response_object": event.response_object}
+    tree = msgspec.to_builtins(msgspec.structs.replace(event, **dict.fromkeys(objects, NO_OBJECT)))
+    used = json.dumps(tree, ensure_ascii=False)
+    used += b"".join(map(bytes, objects.values())).decode("utf-8", "replace")
     stand_in = next(mark for mark in map(chr, range(0xFDD0, 0xFDF0)) if mark not in used)
-    text = _ENCODER.encode(_replace_surrogates(tree, stand_in))
+    whole = msgspec.convert(_replace_surrogates(tree, stand_in), Event)
+    text = _ENCODER.encode(msgspec.structs.replace(whole, **objects))
     return text.replace(stand_in.encode(), b"\\ufffd")
 
 
