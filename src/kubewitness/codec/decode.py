@@ -14,7 +14,7 @@ Source: audit specification sections 1 and appendix A; for the older versions up
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
 from typing import Any, NoReturn
 
@@ -26,6 +26,8 @@ from kubewitness.codec.grammar import end_of_value, surprise
 from kubewitness.codec.times import is_micro_time, to_nanoseconds
 from kubewitness.errors import DecodeError
 from kubewitness.event import API_VERSION, NO_OBJECT, Event
+
+OnFault = Callable[[DecodeError], object]
 
 OLD_VERSIONS = ("audit.k8s.io/v1beta1", "audit.k8s.io/v1alpha1")
 
@@ -72,17 +74,22 @@ def decode(data: bytes) -> Event:
     return events[0]
 
 
-def decode_all(data: bytes) -> list[Event]:
+def decode_all(data: bytes, *, on_fault: OnFault | None = None) -> list[Event]:
     """Read one JSON document: an Event, an EventList, a v1 List of Events, or an array of them.
 
+    Args:
+        data: The document.
+        on_fault: Told of each element of a list that is no event; the others are still read.
+            Without it, one such element fails the list.
+
     Raises:
-        DecodeError: The document is not JSON, or something in it is no audit event.
+        DecodeError: The document is not JSON, or is not an event or a list of them.
     """
     if data.startswith(_LIST_HEAD):
         events = _decode_plain_list(data)
-        return _decode_patiently(data) if events is None else events
+        return _decode_patiently(data, on_fault) if events is None else events
     event = _decode_plain(data)
-    return _decode_patiently(data) if event is None else [event]
+    return _decode_patiently(data, on_fault) if event is None else [event]
 
 
 def _decode_plain(data: bytes) -> Event | None:
@@ -101,17 +108,23 @@ def _decode_plain_list(data: bytes) -> list[Event] | None:
         events = _LIST_DECODER.decode(data).items
     except _UNREADABLE:
         return None
-    return events if all(map(_is_plain, events)) else None
+    # An item without these is of another kind, and would pass for an event with nothing in it.
+    whole = all(event.audit_id and event.stage and _is_plain(event) for event in events)
+    return events if whole else None
 
 
 def _is_event(envelope: _Envelope) -> bool:
     return envelope.kind == "Event" and envelope.api_version == API_VERSION
 
 
-def _decode_patiently(data: bytes) -> list[Event]:
+def _raise(fault: DecodeError) -> NoReturn:
+    raise fault
+
+
+def _decode_patiently(data: bytes, on_fault: OnFault | None = None) -> list[Event]:
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     try:
-        return list(_documents(text))
+        return list(_documents(text, on_fault or _raise))
     except (RecursionError, ValueError) as error:
         raise DecodeError(f"not JSON that can be read: {error}") from None
 
@@ -131,32 +144,36 @@ def _has_plain_times(event: Event) -> bool:
     return (received is None or is_micro_time(received)) and (stage is None or is_micro_time(stage))
 
 
-def _documents(text: str) -> Iterator[Event]:
+def _documents(text: str, on_fault: OnFault) -> Iterator[Event]:
     start = _skip_blanks(text, 0)
     if text.startswith("[", start):
-        spans, end = _elements(text, start)
-        events = [event for at in spans for event in _events(text, at, "")]
+        elements, end = _elements(text, start)
+        events = _each(text, elements, "", on_fault)
     else:
         members, end = _members(text, start)
-        events = list(_events_of(text, members, ""))
+        events = _events_of(text, members, "", on_fault)
     if _skip_blanks(text, end) != len(text):
         raise DecodeError("not JSON: something follows the document")
     yield from events
 
 
-def _events(text: str, start: int, version: str) -> Iterator[Event]:
-    members, _ = _members(text, start)
-    yield from _events_of(text, members, version)
+def _each(text: str, starts: list[int], version: str, on_fault: OnFault) -> Iterator[Event]:
+    for start in starts:
+        try:
+            members, _ = _members(text, start)
+            yield from _events_of(text, members, version, on_fault)
+        except (DecodeError, RecursionError) as error:
+            on_fault(DecodeError(str(error)))
 
 
-def _events_of(text: str, members: "_Spans", version: str) -> Iterator[Event]:
+def _events_of(text: str, members: "_Spans", version: str, on_fault: OnFault) -> Iterator[Event]:
     """Yield the events of one object: itself, or those in its ``items``."""
     kind, version = _read(text, members, "kind"), _read(text, members, "apiVersion") or version
     if kind in ("EventList", "List") and version in (API_VERSION, *OLD_VERSIONS, "v1"):
         if "items" in members and not text.startswith("null", members["items"][0]):
-            spans, _ = _elements(text, members["items"][0])
-            for at in spans:
-                yield from _events(text, at, version if kind == "EventList" else "")
+            elements, _ = _elements(text, members["items"][0])
+            own = version if kind == "EventList" else ""
+            yield from _each(text, elements, own, on_fault)
     elif kind in ("Event", None) and version in (API_VERSION, *OLD_VERSIONS):
         yield _event(text, members, version)
     elif kind is None and version == "" and {"auditID", "stage"} <= members.keys():

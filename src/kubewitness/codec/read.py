@@ -12,6 +12,7 @@ import codecs
 import zlib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import chain
 from typing import BinaryIO
 
 from kubewitness.codec.decode import decode, decode_all
@@ -23,6 +24,8 @@ from kubewitness.event import Event
 
 _CHUNK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
+_GZIP_WINDOW = 31
+_SHORTEST_START = 4
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LOOKED_AT = 1024
 _LONGEST_MESSAGE = 300
@@ -80,6 +83,8 @@ class EventReader:
                 yield from self._text_line(frame)
 
     def _report(self, line: int, message: str) -> None:
+        if not message.isprintable():
+            message = ascii(message)[1:-1]
         if len(message) > _LONGEST_MESSAGE:
             message = message[:_LONGEST_MESSAGE] + "…"
         self._on_problem(Problem(self._source, line, 0, "", message))
@@ -89,12 +94,16 @@ class EventReader:
             self._report(frame.line, "JSON, where only legacy text is to be read")
             return
         self.dialect = None
+        faults: list[DecodeError] = []
         try:
-            events = decode_all(frame.data)
+            events = decode_all(frame.data, on_fault=faults.append)
         except DecodeError as error:
             yield from self._salvage(frame, str(error))
         else:
             yield from events
+        if faults and frame.certain:
+            listed = f"{len(faults)} elements of the list are no events, the first: {faults[0]}"
+            self._report(frame.line, listed if len(faults) > 1 else str(faults[0]))
 
     def _salvage(self, frame: Frame, fault: str) -> Iterator[Event]:
         """Find whole events in a record that is none: several documents, or a torn start."""
@@ -131,10 +140,10 @@ class EventReader:
 
     def _text(self) -> Iterator[bytes]:
         """Yield the stream's bytes as UTF-8, unpacked; report what makes the whole unreadable."""
-        chunks = _read_chunks(self._stream)
+        chunks = _whole_start(_read_chunks(self._stream))
         first = next(chunks, b"")
         if first.startswith(_GZIP):
-            chunks = self._unpack(first, chunks)
+            chunks = _whole_start(self._unpack(first, chunks))
             first = next(chunks, b"")
         if not first and self._is_cut_short:
             return
@@ -150,23 +159,19 @@ class EventReader:
 
     def _unpack(self, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Unpack gzip, also of several members; what a damaged file still holds is read."""
-        packed = first
-        member = zlib.decompressobj(wbits=31)
-        while True:
-            try:
-                piece = member.decompress(packed, _CHUNK)
-            except zlib.error as error:
-                self._cut_short(f"damaged gzip data ({error}); the rest is not read")
-                return
-            if piece:
-                yield piece
-            packed = member.unused_data.lstrip(b"\0") if member.eof else member.unconsumed_tail
-            if not packed and not (piece and not member.eof):
-                packed = next(chunks, b"")
-                if not packed:
-                    break
-            if member.eof:
-                member = zlib.decompressobj(wbits=31)
+        member = zlib.decompressobj(wbits=_GZIP_WINDOW)
+        for packed in chain((first,), chunks):
+            rest = packed
+            while rest := rest.lstrip(b"\0") if member.eof else rest:  # members may be padded
+                if member.eof:
+                    member = zlib.decompressobj(wbits=_GZIP_WINDOW)
+                try:
+                    yield member.decompress(rest, _CHUNK)
+                except zlib.error as error:
+                    self._cut_short(f"damaged gzip data ({error}); the rest is not read")
+                    return
+                rest = member.unused_data if member.eof else member.unconsumed_tail
+        yield member.flush()
         if not member.eof:
             self._cut_short("the gzip data ends too early; the rest is missing")
 
@@ -204,6 +209,18 @@ def is_binary(start: bytes) -> bool:
     except UnicodeDecodeError:
         return b" AUDIT: " not in looked_at
     return False
+
+
+def _whole_start(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Join the first chunks until they tell what follows; a pipe may give a byte at a time."""
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if len(start) >= _SHORTEST_START:
+            break
+    if start:
+        yield start
+    yield from filter(None, chunks)
 
 
 def _read_chunks(stream: BinaryIO) -> Iterator[bytes]:

@@ -1,0 +1,318 @@
+"""Streams of events: every form, cut anywhere, torn anywhere; what is whole is always read."""
+
+import gzip
+import io
+import json
+import tracemalloc
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kubewitness.codec import Format, decode, encode, encode_legacy, encode_list, read_events
+from kubewitness.codec.framing import Frame, cut_line, frame_records
+from kubewitness.errors import EncodeError, Problem
+from kubewitness.event import Event
+from vectors import recorded
+
+LINES = recorded("all.events.jsonl").split(b"\n")[20:60]
+EVENTS = [decode(line) for line in LINES]
+DOCUMENTS = [json.loads(line) for line in LINES]
+
+
+def read(data: bytes, accept: Format = Format.AUTO) -> tuple[list[bytes], list[Problem]]:
+    """Return the lines of the events in some bytes, and the problems."""
+    problems: list[Problem] = []
+    reader = read_events(io.BytesIO(data), "f", on_problem=problems.append, accept=accept)
+    return [encode(event) for event in reader], problems
+
+
+def lines_of(events: list[Event]) -> list[bytes]:
+    return [encode(event) for event in events]
+
+
+def indented(indent: int) -> bytes:
+    return b"\n".join(json.dumps(each, indent=indent).encode() for each in DOCUMENTS)
+
+
+def listed(order: tuple[str, ...], indent: int | None = None) -> bytes:
+    whole = {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": DOCUMENTS}
+    return json.dumps({name: whole[name] for name in order}, indent=indent).encode()
+
+
+FORMS = {
+    "lines": b"\n".join(LINES) + b"\n",
+    "lines without an end": b"\n".join(LINES),
+    "CRLF": b"\r\n".join(LINES) + b"\r\n",
+    "blank lines": b"\n\n  \n".join(LINES) + b"\n\n",
+    "byte-order mark": b"\xef\xbb\xbf" + b"\n".join(LINES),
+    "UTF-16": b"\n".join(LINES).decode().encode("utf-16"),
+    "one line": b"".join(LINES),
+    "one line with blanks": b" ".join(LINES),
+    "indented by 2": indented(2),
+    "indented by 0": indented(0),
+    "array": b"[" + b",".join(LINES) + b"]",
+    "array by lines": b"[\n" + b",\n".join(LINES) + b"\n]\n",
+    "array indented": json.dumps(DOCUMENTS, indent=4).encode(),
+    "array indented, CRLF": json.dumps(DOCUMENTS, indent=4).replace("\n", "\r\n").encode(),
+    "EventList": encode_list(EVENTS),
+    "two EventLists": encode_list(EVENTS[:7]) + encode_list(EVENTS[7:]),
+    "List": listed(("kind", "apiVersion", "metadata", "items")),
+    "List of kubectl": listed(("apiVersion", "items", "kind", "metadata"), indent=4),
+    "List, items first": listed(("items", "kind", "apiVersion")),
+    "gzip": gzip.compress(b"\n".join(LINES)),
+    "gzip in pieces": gzip.compress(b"\n".join(LINES[:9]) + b"\n")
+    + gzip.compress(b"")
+    + gzip.compress(b"\n".join(LINES[9:])),
+    "gzip, padded": gzip.compress(b"\n".join(LINES)) + b"\0" * 512,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_events(form: str) -> None:
+    assert read(FORMS[form]) == (lines_of(EVENTS), [])
+
+
+class SmallReads(io.RawIOBase):
+    """A stream that gives a few bytes at a time, as a pipe may."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data = io.BytesIO(data)
+        self._size = size
+
+    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
+        return self._data.read(self._size)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_how_a_stream_arrives_does_not_matter(form: str, size: int) -> None:
+    data = FORMS[form]
+    if size == 1 and "gzip" not in form:
+        data = data[: len(data) // 8]  # enough of it, a byte at a time
+    problems: list[Problem] = []
+    stream = SmallReads(data, size)
+    events = read_events(stream, "f", on_problem=problems.append)  # type: ignore[arg-type]
+
+    assert (lines_of(list(events)), problems) == read(data)
+
+
+def pieces(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    at, index = 0, 0
+    while at < len(data):
+        size = sizes[index % len(sizes)]
+        yield data[at : at + size]
+        at, index = at + size, index + 1
+
+
+SCRAPS = [
+    *(
+        b'{"auditID":"x"}',
+        b'{"a":[{"b":1}]}',
+        b'{"a":"\\"}{"}',
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"[]",
+        b",",
+    ),
+    *(b"\n", b"\n", b"\n", b'"', b'"a"', b"\\", b"text", b" ", b'{"kind":"Event","auditID":"y"}'),
+    *(b'{"kind":"List","items":[', b"{}", b"1", b'{"kind":', b"\xef\xbb\xbf", b"\r\n"),
+]
+
+
+@given(
+    st.lists(st.sampled_from(SCRAPS), max_size=30).map(b"".join),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+)
+@settings(max_examples=300)
+def test_cutting_chunks_changes_no_frame(data: bytes, sizes: list[int]) -> None:
+    assert list(frame_records(pieces(data, sizes))) == list(frame_records([data]))
+
+
+def torn(cuts: dict[int, int], *, joined: bool = False) -> bytes:
+    """Return the lines with some cut short; `joined` to the next line, as after two writers."""
+    parts = []
+    for index, line in enumerate(LINES):
+        whole = index not in cuts
+        parts += [line if whole else line[: cuts[index]], b"" if joined and not whole else b"\n"]
+    return b"".join(parts)
+
+
+@given(st.dictionaries(st.integers(0, len(LINES) - 2), st.integers(2, 10_000), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_a_torn_line_costs_itself_and_is_reported_at_its_line(cuts: dict[int, int]) -> None:
+    cuts = {index: min(cut, len(LINES[index]) - 1) for index, cut in cuts.items()}
+
+    found, problems = read(torn(cuts))
+
+    assert found == lines_of([event for i, event in enumerate(EVENTS) if i not in cuts])
+    assert [problem.line for problem in problems] == [index + 1 for index in sorted(cuts)]
+
+
+@pytest.mark.parametrize("index", [0, 5, 17])
+def test_a_line_torn_anywhere_keeps_its_neighbours(index: int) -> None:
+    rest = lines_of([event for i, event in enumerate(EVENTS) if i != index])
+    for cut in range(1, len(LINES[index]), 3):
+        for joined in (False, True):
+            found, problems = read(torn({index: cut}, joined=joined))
+            assert found == rest, (cut, joined)
+            assert [problem.line for problem in problems] == [index + 1], (cut, joined)
+
+
+@pytest.mark.parametrize("size", [1, 5000])
+def test_a_hole_of_zero_bytes_keeps_the_record_behind_it(size: int) -> None:
+    data = b"\n".join([*LINES[:3], b"\0" * size + LINES[3], *LINES[4:]])
+
+    found, problems = read(data)
+
+    assert found == lines_of(EVENTS)
+    assert [problem.line for problem in problems] == [4]
+
+
+def test_one_bad_element_of_a_list_costs_only_itself() -> None:
+    bad = b'{"kind":"Pod","apiVersion":"v1"}'
+    for data in (
+        encode_list(EVENTS[:5]).replace(b'"items":[', b'"items":[' + bad + b","),
+        b"[" + b",".join([*LINES[:2], bad, *LINES[2:5]]) + b"]",
+        b'{"kind":"List","apiVersion":"v1","items":[\n' + b",\n".join([bad, *LINES[:5]]) + b"\n]}",
+    ):
+        found, problems = read(data)
+        assert found == lines_of(EVENTS[:5])
+        assert [problem.message for problem in problems] == ["not an audit event (v1, Pod)"]
+
+
+def test_several_bad_elements_of_a_short_list_are_one_report() -> None:
+    bad = b'"items":[{"kind":"Pod","apiVersion":"v1"},{"kind":"Node","apiVersion":"v1"},'
+
+    found, problems = read(encode_list(EVENTS[:2]).replace(b'"items":[', bad))
+
+    assert found == lines_of(EVENTS[:2])
+    assert [problem.message for problem in problems] == [
+        "2 elements of the list are no events, the first: not an audit event (v1, Pod)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty: no events"),
+        (gzip.compress(b""), "is empty: no events"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a binary file, not an audit log"),
+        (bytes(range(128, 256)) * 20, "is a binary file, not an audit log"),
+        (gzip.compress(bytes(range(256))), "is a binary file, not an audit log"),
+    ],
+)
+def test_files_that_are_no_logs(data: bytes, message: str) -> None:
+    assert read(data) == ([], [Problem("f", 0, 0, "", message)])
+
+
+@pytest.mark.parametrize("kept", [30, 1000, -1])
+def test_damaged_gzip_gives_what_it_still_holds(kept: int) -> None:
+    whole = gzip.compress(b"\n".join(LINES))
+    for data in (whole[:kept], whole[:kept] + b"\xff" * 40):
+        found, problems = read(data)
+        assert found == lines_of(EVENTS)[: len(found)]
+        assert len(problems) == 1
+        assert "gzip" in problems[0].message
+
+
+def test_formats_that_are_not_accepted_are_problems() -> None:
+    text = b"".join(encode_legacy(event) for event in EVENTS[:2])
+
+    assert len(read(LINES[0], Format.LEGACY)[1]) == 1
+    assert len(read(text, Format.JSON)[1]) == 2
+    assert len(read(text + LINES[0], Format.AUTO)[0]) == 3
+
+
+def test_line_numbers_count_lines_of_every_kind() -> None:
+    parts = [LINES[0], b"oops", b"", b"[", LINES[1] + b",", b"7,", b"{},", LINES[2], b"]", b"end"]
+
+    found, problems = read(b"\n".join(parts))
+
+    assert found[:2] == lines_of(EVENTS[:2])
+    assert [problem.line for problem in problems][:2] == [2, 6]
+
+
+def test_a_record_longer_than_the_limit_is_skipped() -> None:
+    long = b'{"kind":"Event","requestObject":"' + b"x" * 5_000_000 + b'"}'
+    data = b"\n".join([LINES[0], long, LINES[1]])
+
+    frames = list(
+        frame_records([data[i : i + 9999] for i in range(0, len(data), 9999)], limit=10**6)
+    )
+
+    assert [frame.data for frame in frames if not frame.fault] == LINES[:2]
+    assert [(f.line, f.fault) for f in frames if f.fault] == [
+        (2, "the record is longer than 1000000 bytes")
+    ]
+
+
+@pytest.mark.parametrize("start", [b"x", b'{"a":"', b'{"a":{', b"["])
+def test_an_endless_line_does_not_fill_memory(start: bytes) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield start
+        for _ in range(200):
+            yield b"x" * 1_000_000
+        yield b"\n" + LINES[0] + b"\n"
+
+    tracemalloc.start()
+    frames = list(frame_records(chunks(), limit=10**7))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert [frame.data for frame in frames if not frame.fault] == LINES[:1]
+    assert len([frame for frame in frames if frame.fault]) == 1
+    assert peak < 60_000_000
+
+
+def test_cut_line() -> None:
+    assert cut_line(b'{"a":1}{"b":"}"} {"c":[]}') == [b'{"a":1}', b'{"b":"}"}', b'{"c":[]}']
+    assert cut_line(b'{"a":1}{') is None
+    assert cut_line(b'{"a":1}]') is None
+    assert Frame(1, b"").certain
+
+
+PIECES = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\0", b"\xff", b"null", b"1e9"]
+
+
+def mutated(data: bytes, random: Random) -> bytes:
+    """Return bytes with a few places overwritten, cut out, doubled or filled."""
+    for _ in range(random.randint(1, 5)):
+        start = random.randrange(len(data) + 1)
+        end = min(len(data), start + random.choice([0, 1, 2, 30, 500]))
+        cut = data[start:end]
+        new = random.choice([b"", cut * 2, random.choice(PIECES), random.randbytes(3), cut[::-1]])
+        data = data[:start] + new + data[end:]
+    return data
+
+
+def fuzz(seed: int, rounds: int) -> None:
+    random = Random(seed)  # noqa: S311 - chance, not a secret
+    text = b"".join(map(encode_legacy, EVENTS[:6]))
+    sources = [*(data[:40_000] for data in FORMS.values()), text]
+    for _ in range(rounds):
+        problems: list[Problem] = []
+        data = mutated(random.choice(sources), random)
+        for event in read_events(io.BytesIO(data), "f", on_problem=problems.append):
+            try:
+                encode(event)
+                encode_legacy(event)
+            except EncodeError:
+                continue
+        assert all(len(str(problem)) < 500 for problem in problems)
+        assert all(str(problem).isprintable() for problem in problems)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_comes_in_events_and_problems_come_out(seed: int) -> None:
+    fuzz(seed, 60)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_whatever_comes_in_for_a_long_time(seed: int) -> None:
+    fuzz(seed, 1500)
