@@ -24,8 +24,24 @@ _LIST_START = re.compile(
     rb'\{(?:\s*"(?:kind|apiVersion)"\s*:\s*"[^"\\]*"\s*,|\s*"metadata"\s*:\s*\{[^{}]*\}\s*,)*+'
     rb'\s*"items"\s*:\s*\['
 )
-# White space, scalars and whole strings: all that leaves the depth as it is.
-_RUN = re.compile(rb'[^"\[\]{}]*+(?:"(?:[^"\\\n]++|\\[^\n])*+"[^"\[\]{}]*+)*+')
+_SWALLOWED_DEPTH = 4
+
+
+def _run_pattern(depth: int) -> re.Pattern[bytes]:
+    """Match white space, scalars and whole strings, and brackets nested up to a depth.
+
+    All that leaves the depth as it is, that is. What is swallowed here costs no Python at all;
+    more levels double the pattern each and gain little, for the strings are most of the work.
+    """
+    flat = rb'[^"\[\]{}]++|"(?:[^"\\\n]++|\\[^\n])*+"'
+    pattern = rb"(?:" + flat + rb")*+"
+    for _ in range(depth):
+        pattern = rb"(?:" + flat + rb"|\{" + pattern + rb"\}|\[" + pattern + rb"\])*+"
+    return re.compile(pattern)
+
+
+_RUN = _run_pattern(0)
+_NESTED_RUN = _run_pattern(_SWALLOWED_DEPTH)
 _IN_STRING = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+')
 _SEPARATORS = b" \t\r\n,"
 
@@ -240,7 +256,9 @@ class _Cutter:
         self._drop_consumed()
 
     def _run(self) -> None:
-        run = _RUN.match(self._buffer, self._at)
+        # Records and the items of a list open at these depths, and must not be swallowed.
+        is_inside = len(self._open) > max(self._base, 1)
+        run = (_NESTED_RUN if is_inside else _RUN).match(self._buffer, self._at)
         end = run.end() if run else self._at
         if len(self._open) == self._base and self._buffer[self._at : end].strip(_SEPARATORS):
             raise _Torn(f"not an audit event: {excerpt(self._buffer[self._at : end])}")
