@@ -11,6 +11,8 @@ def test_the_door_is_exactly_this() -> None:
         "derive_object_ref",
         "is_long_running",
         "normalize_target",
+        "object_reference",
+        "parse_query",
         "resolve",
         "source_ips",
     ]

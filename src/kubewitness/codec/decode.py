@@ -25,7 +25,7 @@ from kubewitness.codec.encode import EVENT_HEAD
 from kubewitness.codec.grammar import end_of_value, surprise
 from kubewitness.codec.times import is_micro_time, to_nanoseconds
 from kubewitness.errors import DecodeError
-from kubewitness.event import API_VERSION, NO_OBJECT, Event
+from kubewitness.event import API_VERSION, NO_OBJECT, Event, EventList
 
 OnFault = Callable[[DecodeError], object]
 
@@ -39,12 +39,8 @@ class _Envelope(msgspec.Struct, rename="camel"):
     api_version: str = ""
 
 
-class _EventList(msgspec.Struct):
-    items: list[Event]
-
-
 _DECODER = msgspec.json.Decoder(Event)
-_LIST_DECODER = msgspec.json.Decoder(_EventList)
+_LIST_DECODER = msgspec.json.Decoder(EventList)
 _ENVELOPE_DECODER = msgspec.json.Decoder(_Envelope)
 _OBJECTS = ("requestObject", "responseObject")
 _READ = (
@@ -105,7 +101,7 @@ def _decode_plain(data: bytes) -> Event | None:
 
 def _decode_plain_list(data: bytes) -> list[Event] | None:
     try:
-        events = _LIST_DECODER.decode(data).items
+        events = list(_LIST_DECODER.decode(data).items)
     except _UNREADABLE:
         return None
     # An item without these is of another kind, and would pass for an event with nothing in it.

@@ -7,8 +7,7 @@ from msgspec import Struct
 
 from kubewitness.codec.duration import parse_duration
 from kubewitness.codec.gotext import quote
-from kubewitness.request import RequestInfo, is_long_running
-from kubewitness.request.uri import parse_query
+from kubewitness.request import RequestInfo, is_long_running, parse_query
 
 
 class Answer(Struct, frozen=True):

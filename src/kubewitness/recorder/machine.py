@@ -33,7 +33,6 @@ from kubewitness.event import (
     AuthenticationMetadata,
     Event,
     Level,
-    ObjectReference,
     Stage,
     Status,
     UserInfo,
@@ -47,10 +46,11 @@ from kubewitness.request import (
     RequestInfo,
     is_long_running,
     normalize_target,
+    object_reference,
+    parse_query,
     resolve,
     source_ips,
 )
-from kubewitness.request.uri import parse_query
 
 _SLOW = 500_000_000
 _LATENCY = "apiserver.latency.k8s.io/"
@@ -137,7 +137,7 @@ class RequestAudit:
         self._base = Event()
         self._impersonated: UserInfo | None = None
         self._authentication: AuthenticationMetadata | None = None
-        self._object_ref = _reference(info)
+        self._object_ref = object_reference(info)
         self._status: Status | None = None
         self._request_object = NO_OBJECT
         self._response_object = NO_OBJECT
@@ -232,7 +232,7 @@ class RequestAudit:
         if self._answered:
             return []
         self._answered = True
-        self._status = _with_code(self._status, code)
+        self._status = replace(self._status or Status(), code=code)
         if self._state is _State.REFUSED:
             self._state = _State.CLOSED
             return self._emit(Stage.RESPONSE_STARTED, at)
@@ -336,27 +336,3 @@ class RequestAudit:
             user_agent=headers_rules.limited_user_agent(request.headers),
             request_received_timestamp=exact_time(request.received),
         )
-
-
-def _reference(info: RequestInfo) -> ObjectReference | None:
-    if not info.is_resource_request:
-        return None
-    return ObjectReference(
-        resource=info.resource,
-        namespace=info.namespace,
-        name=info.name,
-        api_group=info.api_group,
-        api_version=info.api_version,
-        subresource=info.subresource,
-    )
-
-
-def _with_code(status: Status | None, code: int) -> Status:
-    known = status or Status()
-    return Status(
-        status=known.status,
-        message=known.message,
-        reason=known.reason,
-        details=known.details,
-        code=code,
-    )

@@ -11,9 +11,9 @@ Source: audit specification sections 4, 5.4, 5.5 and 5.6.
 """
 
 from kubewitness.request.attributes import RequestAttributes, attributes_of, derive_object_ref
-from kubewitness.request.info import RequestInfo, is_long_running, resolve
+from kubewitness.request.info import RequestInfo, is_long_running, object_reference, resolve
 from kubewitness.request.ips import source_ips
-from kubewitness.request.uri import normalize_target
+from kubewitness.request.uri import normalize_target, parse_query
 
 __all__ = [
     "RequestAttributes",
@@ -22,6 +22,8 @@ __all__ = [
     "derive_object_ref",
     "is_long_running",
     "normalize_target",
+    "object_reference",
+    "parse_query",
     "resolve",
     "source_ips",
 ]

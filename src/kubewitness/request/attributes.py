@@ -24,6 +24,7 @@ from kubewitness.request.info import (
     info_at,
     locate,
     name_in_options,
+    object_reference,
     resolve,
 )
 from kubewitness.request.uri import parse_query, unescape
@@ -148,9 +149,11 @@ def derive_object_ref(event: Event) -> Event:
     if reference is not None and not _says_nothing(reference):
         return event
     info = _cached_info(event.verb, event.request_uri)
-    if info.is_resource_request:
-        namespace = (reference.namespace if reference else "") or info.namespace
-        return replace(event, verb=info.verb, object_ref=_reference(info, namespace))
+    derived = object_reference(info)
+    if derived is not None:
+        if reference is not None and reference.namespace:
+            derived = replace(derived, namespace=reference.namespace)
+        return replace(event, verb=info.verb, object_ref=derived)
     return event if info.verb == event.verb else replace(event, verb=info.verb)
 
 
@@ -162,17 +165,6 @@ def _says_nothing(reference: ObjectReference) -> bool:
 def _is_someone(user: UserInfo) -> bool:
     """Tell a recorded user from the ``{}`` of a request that failed authentication."""
     return bool(user.username or user.groups or user.uid or user.extra)
-
-
-def _reference(info: RequestInfo, namespace: str) -> ObjectReference:
-    return ObjectReference(
-        resource=info.resource,
-        namespace=namespace,
-        name=info.name,
-        api_group=info.api_group,
-        api_version=info.api_version,
-        subresource=info.subresource,
-    )
 
 
 def _decoded(path: str) -> str:

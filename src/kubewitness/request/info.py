@@ -18,6 +18,7 @@ Source: audit specification section 4; upstream ``pkg/endpoints/request/requesti
 from msgspec import Struct
 
 from kubewitness.errors import RequestError
+from kubewitness.event import ObjectReference
 from kubewitness.request.selectors import is_int64, is_label_selector, required_name
 from kubewitness.request.uri import normalize_target, parse_query
 
@@ -188,6 +189,23 @@ def info_at(
         parts=place.parts,
         field_selector=field_selector,
         label_selector=label_selector,
+    )
+
+
+def object_reference(info: RequestInfo) -> ObjectReference | None:
+    """Return the ``objectRef`` of a request's events; None if it speaks of no resource.
+
+    Source: audit specification section 4, last paragraph.
+    """
+    if not info.is_resource_request:
+        return None
+    return ObjectReference(
+        resource=info.resource,
+        namespace=info.namespace,
+        name=info.name,
+        api_group=info.api_group,
+        api_version=info.api_version,
+        subresource=info.subresource,
     )
 
 
