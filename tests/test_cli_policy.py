@@ -241,6 +241,15 @@ def test_explain_names_the_failed_condition_and_the_rule_that_decided(tmp_path: 
     assert "policy.yaml:7" in text
 
 
+def test_explain_says_which_group_is_forgotten() -> None:
+    request = ("--verb", "get", "--resource", "pods")
+
+    assert "add it with -g" in run("policy", "explain", "gce", "--user", "bob", *request).err
+    assert run("policy", "explain", "metadata", "--user", "bob", *request).err == ""
+    assert run("policy", "explain", "gce", *request).err == ""
+    assert run(*EXPLAIN, *request).err == ""
+
+
 def test_explain_an_event_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     log.write_bytes(recorded("all.events.jsonl"))

@@ -169,11 +169,21 @@ def explain(policy_name: str, *, lenient: bool, output: str, **request: Any) -> 
     reporter = Reporter()
     if request["events"] is None:
         requests = iter([_described(request)])
+        _note_missing_group(request, chosen)
     else:
         requests = _recorded(request, reporter)
     explanations = (chosen.explain(attributes) for attributes in requests)
     _print_explanations(explanations, chosen, output)
     reporter.exit()
+
+
+def _note_missing_group(request: dict[str, Any], chosen: Policy) -> None:
+    """Say so when a user was described as no API server would ever see them."""
+    known = {"system:authenticated", "system:unauthenticated"}
+    groups_matter = any(rule.user_groups for rule in chosen.rules)
+    if request["user"] is not None and groups_matter and known.isdisjoint(request["groups"]):
+        note = "note: every authenticated user has the group system:authenticated; add it with -g"
+        click.echo(note, err=True)
 
 
 def _print_explanations(explanations: Iterator[Explanation], chosen: Policy, output: str) -> None:
