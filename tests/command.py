@@ -22,10 +22,10 @@ class Outcome(NamedTuple):
         return self.out.decode()
 
 
-def run(*arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> Outcome:
+def run(*arguments: str | bytes | Path, stdin: bytes = b"", cwd: Path | None = None) -> Outcome:
     """Run the command to its end; a traceback anywhere fails the test."""
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*COMMAND, *map(os.fsdecode, arguments)],
         input=stdin,
         capture_output=True,
         cwd=cwd,

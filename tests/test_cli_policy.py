@@ -100,6 +100,17 @@ def test_check_as_json(files: Path) -> None:
     }
 
 
+def test_odd_file_names_break_nothing(tmp_path: Path) -> None:
+    for name in (b"\xff.yaml", b"new\nline.yaml"):
+        (tmp_path / os.fsdecode(name)).write_text("oops")
+
+    done = run("policy", "check", b"\xff.yaml", b"new\nline.yaml", cwd=tmp_path)
+    assert done.text.count("\n") == 2
+    assert "new\\nline.yaml:1:1: " in done.text
+    assert run("policy", "check", "-o", "json", b"\xff.yaml", cwd=tmp_path).code == 1
+    assert run("convert", "--to", "json", tmp_path).err.count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -34,9 +34,13 @@ class Problem(Struct, frozen=True):
     message: str = ""
 
     def __str__(self) -> str:
-        """Return ``source:line:column: field: message``, leaving out what is not known."""
+        """Return ``source:line:column: field: message``, leaving out what is not known.
+
+        It is one line and safe to print, whatever the input was: what is not printable is escaped.
+        """
         place = ":".join(str(part) for part in (self.source, self.line, self.column) if part)
-        return ": ".join(part for part in (place, self.field, self.message) if part)
+        text = ": ".join(part for part in (place, self.field, self.message) if part)
+        return text if text.isprintable() else ascii(text)[1:-1]
 
 
 class KubewitnessError(Exception):

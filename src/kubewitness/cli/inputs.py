@@ -21,7 +21,8 @@ STANDARD_INPUT = "-"
 def open_policy(name: str, *, lenient: bool = False) -> Policy:
     """Load the policy of a file, or the bundled one of that name; end the command if it is bad."""
     try:
-        return load_policy(_policy_bytes(name), name, lenient=lenient)
+        data = _policy_bytes(name)
+        return load_policy(data, click.format_filename(name), lenient=lenient)
     except PolicyError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
@@ -86,9 +87,11 @@ def _open_all(
                 stream = path.open("rb")
                 size = path.stat().st_size
             except OSError as error:
-                reporter(Problem(str(path), 0, 0, "", error.strerror or str(error)))
+                reporter(
+                    Problem(click.format_filename(path), 0, 0, "", error.strerror or str(error))
+                )
             else:
-                yield str(path), stream, size
+                yield click.format_filename(path), stream, size
 
 
 def _files(name: str, reporter: Reporter) -> list[Path]:
@@ -97,7 +100,7 @@ def _files(name: str, reporter: Reporter) -> list[Path]:
         return [path]
     files = sorted(file for file in path.rglob("*") if file.is_file())
     if not files:
-        reporter(Problem(name, 0, 0, "", "is a directory without files"))
+        reporter(Problem(click.format_filename(name), 0, 0, "", "is a directory without files"))
     return files
 
 

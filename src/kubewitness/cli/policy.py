@@ -78,12 +78,13 @@ def check(files: tuple[str, ...], *, lenient: bool, output: str) -> None:
 
 
 def _check(name: str, *, lenient: bool) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    source = click.format_filename(name)
     try:
         with click.open_file(name, "rb") as file:
             data = file.read()
-        return (), load_policy(data, name, lenient=lenient).dropped
+        return (), load_policy(data, source, lenient=lenient).dropped
     except OSError as error:
-        return (Problem(name, 0, 0, "", error.strerror or str(error)),), ()
+        return (Problem(source, 0, 0, "", error.strerror or str(error)),), ()
     except PolicyError as error:
         return error.problems, ()
 
@@ -239,7 +240,7 @@ def _recorded(request: dict[str, Any], reporter: Reporter) -> Iterator[RequestAt
                 yield attributes
     if not found:
         sought = "no event" if wanted is None else f'no event whose auditID starts with "{wanted}"'
-        reporter(Problem(request["events"], 0, 0, "", sought))
+        reporter(Problem(click.format_filename(request["events"]), 0, 0, "", sought))
 
 
 def _explanation(explanation: Explanation, chosen: Policy) -> dict[str, Any]:

@@ -83,8 +83,6 @@ class EventReader:
                 yield from self._text_line(frame)
 
     def _report(self, line: int, message: str) -> None:
-        if not message.isprintable():
-            message = ascii(message)[1:-1]
         if len(message) > _LONGEST_MESSAGE:
             message = message[:_LONGEST_MESSAGE] + "…"
         self._on_problem(Problem(self._source, line, 0, "", message))

@@ -52,7 +52,10 @@ def recordable(body: bytes) -> Raw:
     try:
         return Raw(compact(body))
     except EncodeError:
-        pass
+        return _as_string(body)
+
+
+def _as_string(body: bytes) -> Raw:
     try:
         return Raw(msgspec.json.encode(body.decode("utf-8")))
     except UnicodeDecodeError:
