@@ -128,7 +128,7 @@ MISTAKES: dict[str, list[str]] = {
         ),
     ],
     "rules:\n- level: None\n  users: hal\n": [
-        "5:10: rules[0].users: expected a list, found a string (hal); write [hal]"
+        '5:10: rules[0].users: expected a list, found a string (hal); write ["hal"]'
     ],
     "rules:\n- level: None\n  users: [[a], {b: c}]\n": [
         "5:11: rules[0].users[0]: expected a string, found a list",
@@ -234,7 +234,7 @@ MISTAKES: dict[str, list[str]] = {
             'write "2" in quotes if a string is meant'
         ),
         "5:23: rules[0].resources[0].group: expected a string, found a list",
-        "5:39: rules[0].resources[0].resources: expected a list, found a string (x); write [x]",
+        '5:39: rules[0].resources[0].resources: expected a list, found a string (x); write ["x"]',
     ],
     # Merge keys and keys that are none.
     "rules:\n- &a {level: None, users: [x]}\n- {level: Request, <<: *a}\n": [

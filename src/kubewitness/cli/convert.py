@@ -69,7 +69,7 @@ def convert(source_format: str, target_format: str, files: tuple[str, ...]) -> N
             try:
                 writer.write(encode_as(event, reader.dialect))
             except EncodeError as error:
-                reporter(Problem(name, 0, 0, event.audit_id, str(error)))
+                reporter(Problem(name, reader.line, 0, "", str(error)))
     writer.flush()
     reporter.exit()
 

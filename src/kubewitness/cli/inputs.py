@@ -1,5 +1,6 @@
 """What the arguments name: policies, and files, directories or standard input full of events."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -8,6 +9,7 @@ from typing import BinaryIO, cast
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from kubewitness.cli.output import Reporter, fail
@@ -30,17 +32,28 @@ def open_policy(name: str, *, lenient: bool = False) -> Policy:
 
 
 def _policy_bytes(name: str) -> bytes:
-    bundled = {policy.name: policy.data for policy in bundled_policies()}
+    try:
+        return policy_bytes(name)
+    except FileNotFoundError:
+        known = ", ".join(each.name for each in bundled_policies())
+        fail(f"{click.format_filename(name)}: no such file, and no bundled policy ({known})")
+    except OSError as error:
+        fail(f"{click.format_filename(name)}: {error.strerror}")
+
+
+def policy_bytes(name: str) -> bytes:
+    """Return the text of a policy: a file, ``-`` for standard input, or a bundled one's name.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     if name == STANDARD_INPUT:
         return sys.stdin.buffer.read()
-    if name in bundled and not Path(name).is_file():
-        return bundled[name]
-    try:
-        return Path(name).read_bytes()
-    except FileNotFoundError:
-        fail(f"{name}: no such file, and no bundled policy (these are: {', '.join(bundled)})")
-    except OSError as error:
-        fail(f"{name}: {error.strerror}")
+    if not Path(name).is_file():
+        for bundled in bundled_policies():
+            if bundled.name == name:
+                return bundled.data
+    return Path(name).read_bytes()
 
 
 def read_inputs(
@@ -64,14 +77,17 @@ def read_inputs(
     with ExitStack() as stack:
         progress = _progress(stack)
         for name, stream, size in _open_all(names or [STANDARD_INPUT], reporter):
-            task = progress.add_task(name, total=size) if progress else None
+            task = progress.add_task(escape(name), total=size) if progress else None
 
             def advance(count: int, task: object = task) -> None:
                 if progress is not None:
                     progress.advance(task, count)  # type: ignore[arg-type]
 
+            def failed(error: OSError, name: str = name) -> None:
+                reporter(Problem(name, 0, 0, "", f"cannot be read on: {error.strerror}"))
+
             with stream:
-                watched = cast("BinaryIO", _WatchedStream(stream, before_read, advance))
+                watched = cast("BinaryIO", _WatchedStream(stream, before_read, advance, failed))
                 yield name, read_events(watched, name, on_problem=reporter, accept=accept)
 
 
@@ -95,13 +111,22 @@ def _open_all(
 
 
 def _files(name: str, reporter: Reporter) -> list[Path]:
-    path = Path(name)
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    if not name:
+        fail("an empty file name (an unset variable?)")
+    if not Path(name).is_dir():
+        return [Path(name)]
+    files: list[Path] = []
+
+    def refused(error: OSError) -> None:
+        place = click.format_filename(error.filename or name)
+        reporter(Problem(place, 0, 0, "", error.strerror or str(error)))
+
+    for folder, _, names in os.walk(name, onerror=refused):
+        paths = (Path(folder, each) for each in names)
+        files += [path for path in paths if path.is_file() or not path.exists()]
     if not files:
         reporter(Problem(click.format_filename(name), 0, 0, "", "is a directory without files"))
-    return files
+    return sorted(files)
 
 
 def _progress(stack: ExitStack) -> Progress | None:
@@ -115,14 +140,23 @@ class _WatchedStream:
     """A binary stream that gives what there is, so that a live log is not held back."""
 
     def __init__(
-        self, stream: BinaryIO, before_read: Callable[[], None], advance: Callable[[int], None]
+        self,
+        stream: BinaryIO,
+        before_read: Callable[[], None],
+        advance: Callable[[int], None],
+        failed: Callable[[OSError], None],
     ) -> None:
         self._read = getattr(stream, "read1", stream.read)
         self._before_read = before_read
         self._advance = advance
+        self._failed = failed
 
     def read(self, size: int = -1) -> bytes:
         self._before_read()
-        data: bytes = self._read(size)
+        try:
+            data: bytes = self._read(size)
+        except OSError as error:
+            self._failed(error)
+            return b""
         self._advance(len(data))
         return data

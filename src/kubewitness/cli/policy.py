@@ -8,15 +8,17 @@ import click
 import msgspec
 from rich.console import Console
 
-from kubewitness.cli.inputs import open_policy, read_inputs
+from kubewitness.cli.inputs import open_policy, policy_bytes, read_inputs
 from kubewitness.cli.output import (
     EXIT_CODES,
     LineWriter,
     Reporter,
     console,
     fail,
+    lenient_option,
     output_option,
     print_json,
+    printable,
 )
 from kubewitness.errors import PolicyError, Problem, RequestError
 from kubewitness.event import UserInfo
@@ -31,6 +33,7 @@ from kubewitness.policy import (
 from kubewitness.request import RequestAttributes, attributes_of, resolve
 
 _MOST_SHOWN = 160
+_MOST_REMEMBERED = 65_536
 
 
 @click.group()
@@ -50,9 +53,7 @@ Examples:
 {EXIT_CODES}"""
 )
 @click.argument("files", nargs=-1, required=True)
-@click.option(
-    "--lenient", is_flag=True, help="Accept unknown and duplicate keys, as upstream does."
-)
+@lenient_option
 @output_option
 def check(files: tuple[str, ...], *, lenient: bool, output: str) -> None:
     """Find everything that is wrong with policy FILES.
@@ -80,13 +81,11 @@ def check(files: tuple[str, ...], *, lenient: bool, output: str) -> None:
 def _check(name: str, *, lenient: bool) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
     source = click.format_filename(name)
     try:
-        with click.open_file(name, "rb") as file:
-            data = file.read()
-        return (), load_policy(data, source, lenient=lenient).dropped
+        return (), load_policy(policy_bytes(name), source, lenient=lenient).dropped
     except OSError as error:
         return (Problem(source, 0, 0, "", error.strerror or str(error)),), ()
     except PolicyError as error:
-        return error.problems, ()
+        return tuple(sorted(error.problems, key=lambda each: (each.line, each.column))), ()
 
 
 @policy.command(
@@ -99,9 +98,7 @@ Examples:
 )
 @click.argument("policy_name", metavar="POLICY")
 @click.argument("events", nargs=-1)
-@click.option(
-    "--lenient", is_flag=True, help="Accept unknown and duplicate keys, as upstream does."
-)
+@lenient_option
 def evaluate(policy_name: str, events: tuple[str, ...], *, lenient: bool) -> None:
     """Print what POLICY would record of each of EVENTS.
 
@@ -156,9 +153,7 @@ Examples:
 @click.option("--subresource", default="", help="Subresource, for example log.")
 @click.option("--event", "events", help="An audit log instead: explain its requests.")
 @click.option("--audit-id", help="With --event: only the request whose auditID starts like this.")
-@click.option(
-    "--lenient", is_flag=True, help="Accept unknown and duplicate keys, as upstream does."
-)
+@lenient_option
 @output_option
 def explain(policy_name: str, *, lenient: bool, output: str, **request: Any) -> None:
     """Say, rule by rule, why POLICY decides as it does about a request.
@@ -166,6 +161,7 @@ def explain(policy_name: str, *, lenient: bool, output: str, **request: Any) -> 
     Describe the request by --method and --path or by --verb and --resource, or take it from a
     recorded event with --event.
     """
+    _refuse_contradictions(request)
     chosen = open_policy(policy_name, lenient=lenient)
     reporter = Reporter()
     if request["events"] is None:
@@ -198,12 +194,30 @@ def _print_explanations(explanations: Iterator[Explanation], chosen: Policy, out
             _print_explanation(explanation, chosen, out)
 
 
+_BY_RESOURCE = ("verb", "resource", "api_group", "namespace", "name", "subresource")
+_BY_PATH = ("path", "method")
+
+
+def _refuse_contradictions(request: dict[str, Any]) -> None:
+    """End the command if it is told of a request in more ways than one."""
+    given = {name for name, value in request.items() if value}
+    by_resource, by_path = given & {*_BY_RESOURCE}, given & {*_BY_PATH}
+    if "events" in given and given - {"events", "audit_id"}:
+        fail("--event brings the whole request; leave the other options out")
+    if "audit_id" in given and "events" not in given:
+        fail("--audit-id chooses from the log that --event names")
+    if by_resource and by_path:
+        fail("give either --path with --method, or --resource with --verb and the like")
+    if "groups" in given and "user" not in given:
+        fail("-g needs --user: only a user has groups")
+    if "subresource" in given and "/" in str(request["resource"]):
+        fail("give the subresource either as --subresource or after a slash in --resource")
+
+
 def _described(request: dict[str, Any]) -> RequestAttributes:
     user = request["user"]
     who = None if user is None else UserInfo(username=user, groups=tuple(request["groups"]))
     if request["path"] is not None:
-        if request["verb"] or request["resource"]:
-            fail("give either --path with --method, or --resource with --verb")
         try:
             info = resolve(request["method"] or "GET", request["path"])
         except RequestError as error:
@@ -228,15 +242,18 @@ def _described(request: dict[str, Any]) -> RequestAttributes:
 def _recorded(request: dict[str, Any], reporter: Reporter) -> Iterator[RequestAttributes]:
     """Yield the requests of a log, each once although it has an event for every stage."""
     wanted = request["audit_id"]
-    last, found = None, False
+    explained: set[tuple[str, RequestAttributes]] = set()
+    found = False
     for _, reader in read_inputs([request["events"]], reporter=reporter):
         for event in reader:
             if wanted is not None and not event.audit_id.startswith(wanted):
                 continue
             attributes = attributes_of(event)
-            if (event.audit_id, attributes) != last:
-                found = True
-                last = event.audit_id, attributes
+            found = True
+            if (event.audit_id, attributes) not in explained:
+                if len(explained) >= _MOST_REMEMBERED:
+                    explained.clear()
+                explained.add((event.audit_id, attributes))
                 yield attributes
     if not found:
         sought = "no event" if wanted is None else f'no event whose auditID starts with "{wanted}"'
@@ -289,12 +306,12 @@ def _request_text(request: RequestAttributes) -> str:
     groups = f" ({', '.join(request.groups)})" if request.groups else ""
     who = "no user" if request.user is None else f"{request.user}{groups}"
     if not request.is_resource_request:
-        return f"{who}: {request.verb} {request.path}"
+        return printable(f"{who}: {request.verb} {request.path}")
     kind = request.resource + (f"/{request.subresource}" if request.subresource else "")
     name = f' "{request.name}"' if request.name else ""
     group = f" of {request.api_group}" if request.api_group else ""
     where = f" in namespace {request.namespace}" if request.namespace else ""
-    return f"{who}: {request.verb} {kind}{name}{group}{where}"
+    return printable(f"{who}: {request.verb} {kind}{name}{group}{where}")
 
 
 def _decision_text(decision: Decision) -> str:

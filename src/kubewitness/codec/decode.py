@@ -70,13 +70,14 @@ def decode(data: bytes) -> Event:
     return events[0]
 
 
-def decode_all(data: bytes, *, on_fault: OnFault | None = None) -> list[Event]:
+def decode_all(data: bytes, *, on_fault: OnFault | None = None, version: str = "") -> list[Event]:
     """Read one JSON document: an Event, an EventList, a v1 List of Events, or an array of them.
 
     Args:
         data: The document.
         on_fault: Told of each element of a list that is no event; the others are still read.
             Without it, one such element fails the list.
+        version: The apiVersion of a document that has none because it is an item of an EventList.
 
     Raises:
         DecodeError: The document is not JSON, or is not an event or a list of them.
@@ -84,14 +85,14 @@ def decode_all(data: bytes, *, on_fault: OnFault | None = None) -> list[Event]:
     if data.startswith(_LIST_HEAD):
         events = _decode_plain_list(data)
         return _decode_patiently(data, on_fault) if events is None else events
-    event = _decode_plain(data)
-    return _decode_patiently(data, on_fault) if event is None else [event]
+    event = _decode_plain(data, version)
+    return _decode_patiently(data, on_fault, version) if event is None else [event]
 
 
-def _decode_plain(data: bytes) -> Event | None:
+def _decode_plain(data: bytes, version: str = "") -> Event | None:
     """Read an Event of Kubernetes' own; None if it is for the patient way to read or to refuse."""
     try:
-        if data.startswith(EVENT_HEAD) or _is_event(_ENVELOPE_DECODER.decode(data)):
+        if data.startswith(EVENT_HEAD) or _is_event(_ENVELOPE_DECODER.decode(data), version):
             event = _DECODER.decode(data)
             return event if _is_plain(event) else None
     except _UNREADABLE:
@@ -109,18 +110,21 @@ def _decode_plain_list(data: bytes) -> list[Event] | None:
     return events if whole else None
 
 
-def _is_event(envelope: _Envelope) -> bool:
-    return envelope.kind == "Event" and envelope.api_version == API_VERSION
+def _is_event(envelope: _Envelope, version: str) -> bool:
+    kind = envelope.kind or ("Event" if version else "")
+    return kind == "Event" and (envelope.api_version or version) == API_VERSION
 
 
 def _raise(fault: DecodeError) -> NoReturn:
     raise fault
 
 
-def _decode_patiently(data: bytes, on_fault: OnFault | None = None) -> list[Event]:
+def _decode_patiently(
+    data: bytes, on_fault: OnFault | None = None, version: str = ""
+) -> list[Event]:
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     try:
-        return list(_documents(text, on_fault or _raise))
+        return list(_documents(text, on_fault or _raise, version))
     except (RecursionError, ValueError) as error:
         raise DecodeError(f"not JSON that can be read: {error}") from None
 
@@ -140,14 +144,14 @@ def _has_plain_times(event: Event) -> bool:
     return (received is None or is_micro_time(received)) and (stage is None or is_micro_time(stage))
 
 
-def _documents(text: str, on_fault: OnFault) -> Iterator[Event]:
+def _documents(text: str, on_fault: OnFault, version: str) -> Iterator[Event]:
     start = _skip_blanks(text, 0)
     if text.startswith("[", start):
         elements, end = _elements(text, start)
         events = _each(text, elements, "", on_fault)
     else:
         members, end = _members(text, start)
-        events = _events_of(text, members, "", on_fault)
+        events = _events_of(text, members, version, on_fault)
     if _skip_blanks(text, end) != len(text):
         raise DecodeError("not JSON: something follows the document")
     yield from events
@@ -190,7 +194,7 @@ def _event(text: str, members: "_Spans", version: str) -> Event:
     values = {name: value for name, value in values.items() if value is not None}
     _check_times(values)
     try:
-        event = msgspec.convert(_without_nulls(values), Event)
+        event = msgspec.convert(without_nulls(values), Event)
     except msgspec.ValidationError as error:
         raise DecodeError(f"not an audit event: {error}") from None
     objects = {name: _raw(text, members, name) for name in _OBJECTS if name in members}
@@ -231,17 +235,17 @@ def _check_times(values: dict[str, Any]) -> None:
                 raise DecodeError(f"{name}: {error}") from None
 
 
-def _without_nulls(value: Any, *, name: str = "") -> Any:
+def without_nulls(value: Any, *, name: str = "") -> Any:
     """Drop null members, as Go does; a null in ``extra`` is a nil list, in annotations an ""."""
     if isinstance(value, dict):
         absent = {"extra": None, "annotations": ""}
         return {
-            key: absent[name] if item is None else _without_nulls(item, name=key)
+            key: absent[name] if item is None else without_nulls(item, name=key)
             for key, item in value.items()
             if item is not None or name in absent
         }
     if isinstance(value, list):
-        return ["" if item is None else _without_nulls(item) for item in value]
+        return ["" if item is None else without_nulls(item) for item in value]
     return value
 
 

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from kubewitness.codec.grammar import end_of_value, tighten
-from kubewitness.codec.times import canonical_micro_time
+from kubewitness.codec.times import ZERO_TIME, canonical_micro_time
 from kubewitness.errors import DecodeError, EncodeError
 from kubewitness.event import NO_OBJECT, Event
 
@@ -26,6 +26,7 @@ EVENT_HEAD = b'{"kind":"Event","apiVersion":"audit.k8s.io/v1",'
 
 _LIST_HEAD = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
 _ENCODER = msgspec.json.Encoder(order="deterministic")
+_ZERO_MICRO_TIME = canonical_micro_time(ZERO_TIME)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -111,7 +112,9 @@ def _correct_time(name: str, text: str | None, changes: dict[str, Any]) -> None:
         canonical = canonical_micro_time(text)
     except ValueError as error:
         raise EncodeError(str(error)) from None
-    if canonical is not text:
+    if canonical == _ZERO_MICRO_TIME:
+        changes[name] = None
+    elif canonical is not text:
         changes[name] = canonical
 
 

@@ -20,6 +20,9 @@ DEFAULT_LIMIT = 256 * 1024 * 1024
 
 _STREAM_FROM = 4 * 1024 * 1024
 _RECORD_START = b'{"'
+_TEXT_RECORD = re.compile(rb"\d{4}-\d\d-\d\dT[^ ]{1,40} AUDIT: ")
+_ARRAY_START = re.compile(rb"\[\s*(?:$|[\[{\]])")
+_LIST_VERSION = re.compile(rb'"apiVersion"\s*:\s*"([^"\\]*)"')
 _LIST_START = re.compile(
     rb'\{(?:\s*"(?:kind|apiVersion)"\s*:\s*"[^"\\]*"\s*,|\s*"metadata"\s*:\s*\{[^{}]*\}\s*,)*+'
     rb'\s*"items"\s*:\s*\['
@@ -33,7 +36,7 @@ def _run_pattern(depth: int) -> re.Pattern[bytes]:
     All that leaves the depth as it is, that is. What is swallowed here costs no Python at all;
     more levels double the pattern each and gain little, for the strings are most of the work.
     """
-    flat = rb'[^"\[\]{}]++|"(?:[^"\\\n]++|\\[^\n])*+"'
+    flat = rb'[ \t\r\n,:0-9+\-.Eaeflnrstu]++|"(?:[^"\\\n]++|\\[^\n])*+"'
     pattern = rb"(?:" + flat + rb")*+"
     for _ in range(depth):
         pattern = rb"(?:" + flat + rb"|\{" + pattern + rb"\}|\[" + pattern + rb"\])*+"
@@ -55,12 +58,15 @@ class Frame(NamedTuple):
         fault: Why a piece is no record; empty for a record.
         certain: False for a piece found while looking for the way back after a fault: if it is
             no record either, that has been reported already.
+        version: The apiVersion of the EventList that the record is an item of, or empty: items
+            need not have one of their own.
     """
 
     line: int
     data: bytes
     fault: str = ""
     certain: bool = True
+    version: str = ""
 
 
 def frame_records(chunks: Iterable[bytes], *, limit: int = DEFAULT_LIMIT) -> Iterator[Frame]:
@@ -97,6 +103,7 @@ class _Framer:
         self._number = 1
         self._pending: list[bytes] = []
         self._pending_size = 0
+        self._hold_until = _STREAM_FROM
         self._cutter: _Cutter | None = None
         self._skipping_line = False
         self._lost = False
@@ -106,9 +113,7 @@ class _Framer:
         rest = lines.pop()
         if lines and self._pending:
             self._pending.append(lines[0])
-            lines[0] = b"".join(self._pending)
-            self._pending = []
-            self._pending_size = 0
+            lines[0] = self._take_pending()
         for line in lines:
             if self._cutter is None and line[:1] == b"{" and line[-1:] == b"}":
                 if self._skipping_line:
@@ -123,9 +128,16 @@ class _Framer:
 
     def close(self) -> Iterator[Frame]:
         if self._pending:
-            yield from self._line(b"".join(self._pending))
+            yield from self._line(self._take_pending())
         if self._cutter is not None and not self._cutter.is_idle:
             yield from self._abandon(self._cutter, "the input ends in the middle of a record")
+
+    def _take_pending(self) -> bytes:
+        start = b"".join(self._pending)
+        self._pending = []
+        self._pending_size = 0
+        self._hold_until = _STREAM_FROM
+        return start
 
     def _hold(self, rest: bytes) -> Iterator[Frame]:
         """Keep the start of a line until its end arrives; stream it once it is long."""
@@ -133,16 +145,18 @@ class _Framer:
             return
         self._pending.append(rest)
         self._pending_size += len(rest)
-        if self._pending_size < _STREAM_FROM:
+        if self._pending_size < self._hold_until:
             return
-        start = b"".join(self._pending)
-        self._pending = []
-        self._pending_size = 0
-        if self._cutter is None and start.lstrip()[:1] not in (b"{", b"["):
+        start = self._take_pending()
+        if self._cutter is not None or _may_be_json(start.lstrip()):
+            yield from self._cut(start)
+        elif _TEXT_RECORD.match(start) and len(start) < self._limit:
+            self._pending = [start]  # text has no brackets to stream it by
+            self._pending_size = len(start)
+            self._hold_until = self._limit
+        else:
             yield Frame(self._number, b"", f"not an audit event: {excerpt(start)}", not self._lost)
             self._skipping_line = True
-        else:
-            yield from self._cut(start)
 
     def _line(self, line: bytes) -> Iterator[Frame]:
         """Take a whole line that is not simply one record."""
@@ -160,8 +174,11 @@ class _Framer:
             text = text[:-1]
         if text.startswith(b"{") and text.endswith(b"}"):
             yield self._record(self._number, text)
-        elif text[:1] in (b"{", b"["):
+        elif _may_be_json(text):
             yield from self._cut(text + b"\n")
+        elif _TEXT_RECORD.match(text):
+            self._lost = False
+            yield Frame(self._number, text)
         elif text and not (self._lost or text in (b"]", b"},", b"],")):
             yield Frame(self._number, text)
 
@@ -169,7 +186,7 @@ class _Framer:
         cutter = self._cutter = self._cutter or _Cutter(self._number, self._limit)
         try:
             for line, record in cutter.feed(data):
-                yield self._record(line, record)
+                yield self._record(line, record, cutter.version)
         except _Torn as torn:
             self._skipping_line = not data.endswith(b"\n")
             yield from self._abandon(cutter, str(torn))
@@ -177,9 +194,9 @@ class _Framer:
         if cutter.is_idle:
             self._cutter = None
 
-    def _record(self, line: int, data: bytes) -> Frame:
+    def _record(self, line: int, data: bytes, version: str = "") -> Frame:
         """Make a frame; the first one that looks like an event ends a search."""
-        frame = Frame(line, data, "", not self._lost)
+        frame = Frame(line, data, "", not self._lost, version)
         self._lost = self._lost and b'"auditID"' not in data
         return frame
 
@@ -189,11 +206,16 @@ class _Framer:
         if not self._lost:
             yield Frame(cutter.record_line, b"", fault)
         _, *later = cutter.unfinished().split(b"\n")
-        self._lost = cutter.is_within_list or len(later) > 1
+        self._lost = cutter.is_amid_list or len(later) > 1
         for offset, line in enumerate(later, 1):
             text = line.strip(b" \t\r,")
             if text.startswith(b"{") and text.endswith(b"}"):
                 yield Frame(cutter.record_line + offset, text, "", certain=False)
+
+
+def _may_be_json(text: bytes) -> bool:
+    """Tell the start of an object or of an array of objects from text in brackets."""
+    return text[:1] == b"{" or _ARRAY_START.match(text) is not None
 
 
 class _Torn(Exception):  # noqa: N818 - it never leaves this module
@@ -208,9 +230,12 @@ class _Cutter:
     """
 
     def __init__(self, line: int, limit: int) -> None:
+        self.version = ""
         self._limit = limit
         self._buffer = bytearray()
         self._line = line
+        self._counted = 0  # the position up to which newlines are counted in _line
+        self._has_cut = False
         self._at = 0
         self._open = bytearray()
         self._base = 0
@@ -222,20 +247,36 @@ class _Cutter:
         return not self._open
 
     @property
-    def is_within_list(self) -> bool:
-        return self._base > 0
+    def is_amid_list(self) -> bool:
+        """Whether a list was being read that had records in it."""
+        return self._base > 0 and self._has_cut
 
     @property
     def record_line(self) -> int:
         """The line where the record being cut starts."""
-        return self._line + self._buffer.count(b"\n", 0, self._start or 0)
+        self._count_lines(self._start or 0)
+        return self._line
+
+    def _count_lines(self, end: int) -> None:
+        if end > self._counted:
+            self._line += self._buffer.count(b"\n", self._counted, end)
+            self._counted = end
 
     def unfinished(self) -> bytes:
         return bytes(self._buffer[self._start or 0 :])
 
     def is_torn_by(self, line: bytes) -> bool:
         """Say whether a line starts a record where the open one cannot contain it."""
-        return self._start is not None and line.startswith(_RECORD_START)
+        if _TEXT_RECORD.match(line):
+            return True
+        if self._start is None or line[:1] != b"{":
+            return False
+        return line.startswith(_RECORD_START) or not self._expects_value()
+
+    def _expects_value(self) -> bool:
+        """Say whether an object may stand at the end of what was read so far."""
+        last = bytes(self._buffer[-256:]).rstrip()[-1:]
+        return last in (b":", b"[") or (last == b"," and self._open[-1:] == b"[")
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Take more text; yield (line, record) for each record that it completes.
@@ -285,9 +326,15 @@ class _Cutter:
             self._in_string = True
         elif character in b"{[":
             self._opening(character)
-        else:
+        elif character in b"}]":
             return self._closing(character)
+        else:
+            raise _Torn(f"{self._surprise()}: {excerpt(self._buffer[self._at - 1 :])}")
         return None
+
+    def _surprise(self) -> str:
+        is_between = len(self._open) == self._base
+        return "not an audit event" if is_between else "the record is cut off in the middle"
 
     def _opening(self, character: bytes) -> None:
         if self._base == 0 and not self._open and character == b"[":
@@ -300,6 +347,7 @@ class _Cutter:
             if head is not None and head.end() == self._at:
                 self._base = 2
                 self._start = None
+                self.version = _item_version(head[0])
 
     def _closing(self, character: bytes) -> tuple[int, bytes] | None:
         if not self._open or bytes((self._open[-1],)) + character not in (b"{}", b"[]"):
@@ -307,21 +355,30 @@ class _Cutter:
         self._open.pop()
         if len(self._open) < self._base:
             self._base = 0
+            self.version = ""
         if self._start is None or len(self._open) > self._base:
             return None
         found = self.record_line, bytes(self._buffer[self._start : self._at])
         self._start = None
+        self._has_cut = True
         return found
 
     def _drop_consumed(self) -> None:
         consumed = self._at if self._start is None else self._start
-        self._line += self._buffer.count(b"\n", 0, consumed)
+        self._count_lines(consumed)
+        self._counted = 0
         del self._buffer[:consumed]
         self._at -= consumed
         if self._start is not None:
             self._start = 0
         if len(self._buffer) > self._limit:
             raise _Torn(f"the record is longer than {self._limit} bytes")
+
+
+def _item_version(head: bytes) -> str:
+    """Return the version that the items of an EventList have; those of a List say their own."""
+    version = _LIST_VERSION.search(head)
+    return version[1].decode("utf-8", "replace") if version and b'"EventList"' in head else ""
 
 
 def excerpt(text: bytes | bytearray, *, length: int = 40) -> str:

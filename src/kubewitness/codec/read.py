@@ -11,6 +11,7 @@ Not here: opening files (the caller gives a binary stream), and judging what an 
 import codecs
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from itertools import chain
 from typing import BinaryIO
@@ -25,6 +26,7 @@ from kubewitness.event import Event
 _CHUNK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31
+_GZIP_PIECE = 16 * 1024
 _SHORTEST_START = 4
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LOOKED_AT = 1024
@@ -51,6 +53,7 @@ class EventReader:
 
     Attributes:
         dialect: The text dialect of the event given last; None if it was JSON.
+        line: The line where the record of the event given last starts.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class EventReader:
         limit: int = DEFAULT_LIMIT,
     ) -> None:
         self.dialect: Dialect | None = None
+        self.line = 0
         self._stream = stream
         self._source = source
         self._on_problem = on_problem
@@ -70,9 +74,11 @@ class EventReader:
         self._limit = limit
         self._legacy = LegacyReader()
         self._is_cut_short = False
+        self._is_unreadable = False
 
     def __iter__(self) -> Iterator[Event]:
         for frame in frame_records(self._text(), limit=self._limit):
+            self.line = frame.line
             if self._is_cut_short and (frame.fault or not frame.data.endswith(b"}")):
                 continue  # what the damaged end of gzip data left of a record: said already
             if frame.fault:
@@ -81,10 +87,13 @@ class EventReader:
                 yield from self._json(frame)
             else:
                 yield from self._text_line(frame)
+        if self.line == 0 and not self._is_unreadable:
+            self._report(0, "holds no events")
 
     def _report(self, line: int, message: str) -> None:
         if len(message) > _LONGEST_MESSAGE:
             message = message[:_LONGEST_MESSAGE] + "…"
+        self._is_unreadable = self._is_unreadable or line == 0
         self._on_problem(Problem(self._source, line, 0, "", message))
 
     def _json(self, frame: Frame) -> Iterator[Event]:
@@ -94,7 +103,7 @@ class EventReader:
         self.dialect = None
         faults: list[DecodeError] = []
         try:
-            events = decode_all(frame.data, on_fault=faults.append)
+            events = decode_all(frame.data, on_fault=faults.append, version=frame.version)
         except DecodeError as error:
             yield from self._salvage(frame, str(error))
         else:
@@ -108,26 +117,25 @@ class EventReader:
         records = cut_line(frame.data)
         if records is not None and len(records) > 1:
             for record in records:
-                yield from self._json(Frame(frame.line, record, "", frame.certain))
+                yield from self._json(frame._replace(data=record))
             return
         if frame.certain:
             self._report(frame.line, fault)
-        yield from self._whole_event_at_end(frame.data)
+        yield from self._whole_events_in(frame.data)
 
-    def _whole_event_at_end(self, data: bytes) -> Iterator[Event]:
-        """Read the event after a torn one, or after a hole, that shares its line."""
-        start = data.rfind(EVENT_HEAD, 1)
-        if start > 0:
+    def _whole_events_in(self, data: bytes) -> Iterator[Event]:
+        """Read the events after a torn one, or after a hole, that share its line."""
+        for rest in data.split(EVENT_HEAD)[1:]:
             try:
-                yield decode(data[start:])
+                yield decode(EVENT_HEAD + rest)
             except DecodeError:
-                return  # the line was reported already, as a whole
+                continue  # the line was reported already, as a whole
 
     def _text_line(self, frame: Frame) -> Iterator[Event]:
         line = frame.data.decode("utf-8", "surrogateescape")
         if self._accept is Format.JSON or " AUDIT: " not in line[:100]:
             self._report(frame.line, f"not an audit event: {excerpt(frame.data)}")
-            yield from self._whole_event_at_end(frame.data)
+            yield from self._whole_events_in(frame.data)
             return
         try:
             event, self.dialect = self._legacy.decode(line)
@@ -163,12 +171,15 @@ class EventReader:
             while rest := rest.lstrip(b"\0") if member.eof else rest:  # members may be padded
                 if member.eof:
                     member = zlib.decompressobj(wbits=_GZIP_WINDOW)
+                piece, later = rest[:_GZIP_PIECE], rest[_GZIP_PIECE:]
+                before = member.copy()
                 try:
-                    yield member.decompress(rest, _CHUNK)
+                    yield member.decompress(piece, _CHUNK)
                 except zlib.error as error:
+                    yield from _last_bytes(before, piece)
                     self._cut_short(f"damaged gzip data ({error}); the rest is not read")
                     return
-                rest = member.unused_data if member.eof else member.unconsumed_tail
+                rest = (member.unused_data if member.eof else member.unconsumed_tail) + later
         yield member.flush()
         if not member.eof:
             self._cut_short("the gzip data ends too early; the rest is missing")
@@ -198,15 +209,22 @@ def read_events(
 def is_binary(start: bytes) -> bool:
     """Say whether a file that starts like this is no text; a hole after a crash is not enough."""
     looked_at = start[:_LOOKED_AT]
-    if EVENT_HEAD in start or looked_at.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+    if b'"auditID"' in start or b" AUDIT: " in start:
         return False
-    if b"\0" in looked_at:
-        return True
+    if looked_at.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return False
     try:
         codecs.getincrementaldecoder("utf-8")().decode(looked_at)
     except UnicodeDecodeError:
-        return b" AUDIT: " not in looked_at
-    return False
+        return True
+    return b"\0" in looked_at
+
+
+def _last_bytes(member: "zlib._Decompress", packed: bytes) -> Iterator[bytes]:
+    """Unpack byte by byte what comes before the damage: a failing call gives nothing at all."""
+    with suppress(zlib.error):
+        for index in range(len(packed)):
+            yield member.decompress(packed[index : index + 1])
 
 
 def _whole_start(chunks: Iterator[bytes]) -> Iterator[bytes]:

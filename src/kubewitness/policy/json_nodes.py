@@ -39,7 +39,9 @@ def read(text: str) -> Node:
     except (msgspec.DecodeError, RecursionError) as error:
         found = _BYTE.search(str(error))
         before = data[: int(found[1])] if found else data
-        message = _BYTE.sub("", str(error)).removeprefix("JSON is malformed: ")
+        deep = isinstance(error, RecursionError)
+        fault = "nested too deeply" if deep else _BYTE.sub("", str(error))
+        message = fault.removeprefix("JSON is malformed: ")
         raise NotJSONError(message, len(before.decode("utf-8", "ignore"))) from None
     return _Builder(text).root()
 

@@ -70,7 +70,7 @@ def _items(reading: "Reading", node: Node, path: str, decode: Decode) -> list[An
 def _hint_for_list(node: Node, *, of_strings: bool) -> str:
     kind = kind_of(node)
     if of_strings and kind is Kind.STRING:
-        return f"; write [{shown(node.value)}]"
+        return f"; write [{quoted(node.value)}]"  # in quotes: "", "*" and "yes" need them
     if not of_strings and kind is Kind.MAPPING:
         return "; make it the one item of a list"
     return ""

@@ -45,10 +45,10 @@ def timeout_fault(info: RequestInfo, target: str) -> str | None:
 
 
 def _internal_error(target: str, reason: str) -> Answer:
-    safe = target.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     headers = (
         ("Content-Type", "text/plain; charset=utf-8"),
         ("X-Content-Type-Options", "nosniff"),
     )
-    text = f"Internal Server Error: {quote(safe)}: {reason}\n"
+    text = f"Internal Server Error: {quote(target)}: {reason}\n"
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return Answer(500, headers, text.encode("utf-8", "surrogateescape"))

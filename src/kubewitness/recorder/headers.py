@@ -6,9 +6,10 @@ Source: audit specification sections 5.2, 5.7 and 5.9.
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Iterator
-from urllib.parse import unquote
 
+from kubewitness.errors import RequestError
 from kubewitness.event import UserInfo
+from kubewitness.request.uri import unescape
 
 _ANONYMOUS = "system:anonymous"
 _AUTHENTICATED = "system:authenticated"
@@ -110,7 +111,7 @@ def impersonated_user(headers: Headers, *, as_node: bool = False) -> UserInfo | 
         return None
     groups = headers.every("Impersonate-Group") or _groups_of(name, as_node=as_node)
     extra: dict[str, tuple[str, ...] | None] = {
-        unquote(key): values for key, values in headers.starting_with(_EXTRA)
+        _unescaped(key): values for key, values in headers.starting_with(_EXTRA)
     }
     return UserInfo(
         username=name,
@@ -118,6 +119,13 @@ def impersonated_user(headers: Headers, *, as_node: bool = False) -> UserInfo | 
         groups=_with_authentication(name, groups),
         extra=extra,
     )
+
+
+def _unescaped(key: str) -> str:
+    try:
+        return unescape(key)
+    except RequestError:  # kept as it was sent, as upstream does
+        return key
 
 
 def _groups_of(name: str, *, as_node: bool) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ brackets. Stages that the decision omits, and all of them at level None, return 
     OPEN     ──reject()─────────────► CLOSED    (its first event could not be stored)
     REFUSED  ──respond(code)────────► CLOSED    [ResponseStarted, long-running or not]
 
-`annotate` is allowed from RECEIVED on, the recording of objects, impersonation and latency while
-OPEN or REFUSED. A step out of order raises StateError: it is a bug of the driver, not of the
-request. One request is driven by one thread at a time; different requests share nothing.
+`annotate` and `add_latency` are allowed at any time, for authentication comes before `begin`;
+impersonation while OPEN, the recording of objects while OPEN or REFUSED. A step out of order
+raises StateError: it is a bug of the driver, not of the request. One request is driven by one
+thread at a time; different requests share nothing.
 
 Source: audit specification sections 5.3 and 5.6 to 5.11.
 """
@@ -196,8 +197,8 @@ class RequestAudit:
             self._authentication = AuthenticationMetadata(impersonation_constraint=constraint)
 
     def record_request_object(self, body: bytes) -> None:
-        """Take the object that the client sent to create, update or delete by."""
-        if not self._records(Level.METADATA):
+        """Take the object that the client sent to create, update or delete by, if it sent one."""
+        if not self._records(Level.METADATA) or not body.strip():
             return
         self._object_ref = objects.completed_reference(self._object_ref, body)
         if self._records(Level.REQUEST):
@@ -209,8 +210,8 @@ class RequestAudit:
             self._request_object = self._recordable("requestObject", body, is_patch=True)
 
     def record_response_object(self, body: bytes) -> None:
-        """Take the object sent back, before `respond`; a Status also tells how it ended."""
-        if not self._records(Level.METADATA):
+        """Take the object sent back, if any, before `respond`; a Status tells how it ended."""
+        if not self._records(Level.METADATA) or not body.strip():
             return
         self._status = objects.status_of(body) or self._status
         if self._records(Level.REQUEST_RESPONSE):

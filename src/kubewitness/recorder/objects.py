@@ -5,16 +5,21 @@ Bodies are JSON bytes from end to end; only what a rule asks for is looked at or
 Source: audit specification section 5.8; upstream ``pkg/audit/request.go``.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
 from msgspec import Raw, Struct
 
 from kubewitness.codec import compact
+from kubewitness.codec.decode import without_nulls
 from kubewitness.errors import EncodeError
 from kubewitness.event import NO_OBJECT, ObjectReference, Status, StatusDetails
 
 _Members = dict[str, Raw]
 _MEMBERS = msgspec.json.Decoder(_Members)
-_LIST = msgspec.json.Decoder(list[Raw])
+_ITEMS = msgspec.json.Decoder(list[Raw])
+_Document = TypeVar("_Document", bound=Struct)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -39,8 +44,19 @@ class _StatusDocument(Struct, rename="camel"):
     code: int = 0
 
 
-_WITH_METADATA = msgspec.json.Decoder(_WithMetadata)
-_STATUS = msgspec.json.Decoder(_StatusDocument)
+def _read(document: bytes, kind: type[_Document]) -> _Document | None:
+    """Read an object as Go would, to whom null is the empty value; None for another shape."""
+    try:
+        return msgspec.json.decode(document, type=kind)
+    except _UNREADABLE:
+        return _read_with_nulls(document, kind)
+
+
+def _read_with_nulls(document: bytes, kind: type[_Document]) -> _Document | None:
+    try:
+        return msgspec.convert(without_nulls(msgspec.json.decode(document)), kind)
+    except _UNREADABLE:
+        return None
 
 
 def recordable(body: bytes) -> Raw:
@@ -66,11 +82,8 @@ def status_of(document: bytes) -> Status | None:
     """Return what a ``v1`` Status document says; None for any other document."""
     if b'"Status"' not in document:
         return None
-    try:
-        found = _STATUS.decode(document)
-    except _UNREADABLE:
-        return None
-    if (found.kind, found.api_version) != ("Status", "v1"):
+    found = _read(document, _StatusDocument)
+    if found is None or (found.kind, found.api_version) != ("Status", "v1"):
         return None
     return Status(
         status=found.status,
@@ -85,10 +98,10 @@ def completed_reference(
     reference: ObjectReference | None, document: bytes
 ) -> ObjectReference | None:
     """Fill what an object reference leaves open from the object's own metadata."""
-    try:
-        own = _WITH_METADATA.decode(document).metadata
-    except _UNREADABLE:
+    found = _read(document, _WithMetadata)
+    if found is None:
         return reference
+    own = found.metadata
     known = reference or ObjectReference()
     return msgspec.structs.replace(
         known,
@@ -100,42 +113,51 @@ def completed_reference(
 
 
 def without_managed_fields(document: Raw) -> Raw:
-    """Remove ``metadata.managedFields`` of an object, of a list's items and of a Table's rows."""
-    text = bytes(document)
-    if b'"managedFields"' not in text:
+    """Remove ``metadata.managedFields`` of an object, of a list's items and of a Table's rows.
+
+    A part of another shape than these stays as it is; all other parts are still cleaned.
+    """
+    if b'"managedFields"' not in bytes(document):
         return document
+    document = _without_own(document)
+    document = _changed(document, "items", lambda items: _each(items, _without_own))
+    return _changed(document, "rows", lambda rows: _each(rows, _without_those_of_row))
+
+
+def _without_those_of_row(row: Raw) -> Raw:
+    return _changed(row, "object", _without_own)
+
+
+def _without_own(document: Raw) -> Raw:
+    return _changed(document, "metadata", _without_the_member)
+
+
+def _without_the_member(metadata: Raw) -> Raw:
     try:
-        return Raw(msgspec.json.encode(_cleaned(text)))
+        members = _MEMBERS.decode(metadata)
+    except _UNREADABLE:
+        return metadata
+    return metadata if members.pop("managedFields", None) is None else _raw(members)
+
+
+def _changed(document: Raw, name: str, change: Callable[[Raw], Raw]) -> Raw:
+    """Return an object with one member changed; itself if that changes nothing."""
+    try:
+        members = _MEMBERS.decode(document)
     except _UNREADABLE:
         return document
+    if name not in members:
+        return document
+    old, members[name] = members[name], change(members[name])
+    return document if bytes(members[name]) == bytes(old) else _raw(members)
 
 
-def _cleaned(document: bytes | Raw) -> _Members:
-    members = _cleaned_metadata(document)
-    if "items" in members:
-        items = map(_cleaned_metadata, _LIST.decode(members["items"]))
-        members["items"] = _raw(list(items))
-    if "rows" in members:
-        rows = map(_cleaned_row, _LIST.decode(members["rows"]))
-        members["rows"] = _raw(list(rows))
-    return members
+def _each(array: Raw, change: Callable[[Raw], Raw]) -> Raw:
+    try:
+        return _raw([change(item) for item in _ITEMS.decode(array)])
+    except _UNREADABLE:
+        return array
 
 
-def _cleaned_row(row: Raw) -> _Members:
-    members = _MEMBERS.decode(row)
-    if "object" in members:
-        members["object"] = _raw(_cleaned_metadata(members["object"]))
-    return members
-
-
-def _cleaned_metadata(document: bytes | Raw) -> _Members:
-    members = _MEMBERS.decode(document)
-    if b"managedFields" in bytes(members.get("metadata", b"")):
-        metadata = _MEMBERS.decode(members["metadata"])
-        metadata.pop("managedFields", None)
-        members["metadata"] = _raw(metadata)
-    return members
-
-
-def _raw(value: _Members | list[_Members]) -> Raw:
+def _raw(value: _Members | list[Raw]) -> Raw:
     return Raw(msgspec.json.encode(value))
