@@ -154,6 +154,54 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == b""
 
 
+def test_an_output_that_cannot_be_written_is_said() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "convert", "--to", "json"],
+            input=cluster_log(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"Error: cannot write the output: No space left on device\n"
+
+
+def test_an_input_that_cannot_be_read_on_is_said_and_left(tmp_path: Path) -> None:
+    (tmp_path / "good.log").write_bytes(b"".join(GOOD))
+
+    done = run("convert", "--to", "json", "/proc/self/mem", tmp_path / "good.log")
+
+    assert done.code == 1
+    assert done.out == b"".join(GOOD)
+    assert done.err.startswith("/proc/self/mem: cannot be read on: ")
+
+
+def test_a_link_that_leads_nowhere_is_said(tmp_path: Path) -> None:
+    (tmp_path / "good.log").write_bytes(b"".join(GOOD))
+    (tmp_path / "gone.log").symlink_to(tmp_path / "nothing")
+
+    done = run("convert", "--to", "json", tmp_path)
+
+    assert done.out == b"".join(GOOD)
+    assert done.err == f"{tmp_path}/gone.log: No such file or directory\n"
+
+
+def test_an_empty_name_is_not_the_current_directory() -> None:
+    done = run("convert", "--to", "json", "")
+
+    assert done.code == 2
+    assert "an empty file name" in done.err
+
+
+def test_a_file_of_the_wrong_kind_does_not_flood_the_terminal() -> None:
+    done = run("convert", "--to", "json", stdin=b"oops\n" * 5000 + GOOD[0])
+
+    assert done.out == GOOD[0]
+    assert done.err.count("\n") == 101
+    assert done.err.endswith("-: 4900 more problems\n")
+
+
 GOOD = recorded("gce.events.jsonl").splitlines(keepends=True)[:6]
 
 BAD_INPUT: dict[str, tuple[bytes, str]] = {

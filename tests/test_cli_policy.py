@@ -283,6 +283,11 @@ def test_explain_an_event_of_a_log(tmp_path: Path) -> None:
         ("--path", "/api", "--verb", "get"),
         ("--path", "no-slash"),
         ("--path", "/api/v1/watch"),
+        ("--method", "POST", "--verb", "get", "--resource", "pods"),
+        ("--path", "/api", "--name", "x"),
+        ("--resource", "pods/log", "--subresource", "exec", "--verb", "get"),
+        ("--event", "audit.log", "--verb", "get"),
+        ("--audit-id", "x", "--path", "/api"),
     ],
 )
 def test_explain_needs_a_whole_request(arguments: tuple[str, ...]) -> None:
@@ -290,6 +295,47 @@ def test_explain_needs_a_whole_request(arguments: tuple[str, ...]) -> None:
 
     assert done.code == 2
     assert "Error: " in done.err
+
+
+def test_a_group_needs_a_user() -> None:
+    done = run("policy", "explain", "gce", "-g", "ops", "--path", "/api")
+
+    assert done.code == 2
+    assert "-g needs --user" in done.err
+
+
+def test_each_request_of_a_log_is_explained_once() -> None:
+    first, second = (f'{{"auditID":"{name}","stage":"STAGE"}}\n' for name in "ab")
+    log = "".join(
+        each.replace("STAGE", stage)
+        for stage in ("RequestReceived", "ResponseComplete")
+        for each in (first, second)
+    )
+    assert (
+        run("policy", "explain", "gce", "--event", "-", stdin=log.encode()).text.count("decision")
+        == 2
+    )
+
+
+def test_what_clients_chose_cannot_forge_output() -> None:
+    line = b'{"auditID":"x","stage":"Panic","user":{"username":"a\\nrequest  b\\u001b[31m"}}'
+
+    done = run("policy", "explain", "gce", "--event", "-", stdin=line)
+
+    assert done.text.count("\nrequest") == 0
+    assert "\x1b" not in done.text
+
+
+def test_bytes_that_are_no_text_are_escapes_in_json() -> None:
+    log = recorded("gce.legacy.log").split(b"\n")[0].replace(b'user="', b'user="\\xff')
+
+    done = run("policy", "explain", "gce", "--event", "-", "-o", "json", stdin=log)
+
+    assert json.loads(done.out)["request"]["user"].startswith("\udcff")
+
+
+def test_a_bundled_policy_can_be_checked() -> None:
+    assert run("policy", "check", "metadata", "recommended") == (0, b"", "")
 
 
 def test_list_and_show() -> None:

@@ -18,6 +18,7 @@ from kubewitness.recorder import (
     Recorder,
     RequestAudit,
     audit_id_of,
+    failed_request_info,
     failed_store,
     impersonated_user,
     timeout_fault,
@@ -166,6 +167,52 @@ def test_managed_fields_are_left_out(document: bytes, cleaned: bytes) -> None:
     event = last_of(audit)
     assert bytes(event.request_object) == cleaned
     assert bytes(event.response_object) == cleaned
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"metadata":{%b},"items":null}',
+        b'{"metadata":{%b},"rows":5}',
+        b'{"metadata":{%b},"items":["a",null,{"metadata":{%b}}]}',
+        b'{"metadata":{%b},"rows":[null,{"object":null},{"object":{"metadata":{%b}}}]}',
+    ],
+)
+def test_an_odd_part_keeps_no_managed_fields_elsewhere(document: bytes) -> None:
+    fields = (MANAGED,) * document.count(b"%b")
+    audit = opened("RequestResponse", method="PUT", rest="omitManagedFields: true")
+    audit.record_request_object(document % fields)
+
+    recorded = bytes(last_of(audit).request_object)
+    assert recorded == document % ((b"",) * len(fields))
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+def test_no_body_is_no_object(body: bytes) -> None:
+    audit = opened("RequestResponse", method="DELETE")
+    audit.record_request_object(body)
+    audit.record_response_object(body)
+
+    event = last_of(audit)
+    assert event.request_object is NO_OBJECT
+    assert event.response_object is NO_OBJECT
+    assert event.annotations == {}
+
+
+def test_null_is_the_empty_value_in_what_the_server_sends() -> None:
+    audit = opened("Metadata", method="POST", target=PODS)
+    audit.record_request_object(b'{"metadata":{"name":"x","namespace":null,"uid":null}}')
+    audit.record_response_object(
+        b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":null,'
+        b'"details":{"name":"x","causes":null},"code":409}'
+    )
+
+    event = last_of(audit, 409)
+    assert event.object_ref is not None
+    assert event.object_ref.name == "x"
+    assert event.response_status is not None
+    assert event.response_status.details is not None
+    assert (event.response_status.status, event.response_status.details.name) == ("Failure", "x")
 
 
 def test_managed_fields_of_a_patch_stay() -> None:
@@ -326,6 +373,11 @@ def test_impersonation_headers() -> None:
     assert user is not None
     assert (user.uid, user.extra) == ("7", {"scopes/x": ("a", "b")})
     assert impersonated_user(Headers([("Impersonate-Group", "g")])) is None
+    odd = impersonated_user(
+        Headers([("Impersonate-User", "b"), ("Impersonate-Extra-%zz%2fk", "v")])
+    )
+    assert odd is not None
+    assert odd.extra == {"%zz%2fk": ("v",)}
 
 
 @pytest.mark.parametrize(
@@ -357,6 +409,8 @@ def test_the_answer_to_a_request_that_could_not_be_stored() -> None:
         b'Internal Server Error: "/a?b=&lt;c&gt;&amp;\\"d\\"": failed to store audit event\n'
     )
     assert dict(answer.headers)["X-Content-Type-Options"] == "nosniff"
+    other = failed_request_info("/api/v1/watch?a=<b>", "cannot, /api/v1/watch?a=<b>")
+    assert b"<" not in other.body
 
 
 def test_a_status_is_copied_from_the_answer_only_if_it_is_one() -> None:

@@ -274,8 +274,14 @@ class _Cutter:
         return line.startswith(_RECORD_START) or not self._expects_value()
 
     def _expects_value(self) -> bool:
-        """Say whether an object may stand at the end of what was read so far."""
-        last = bytes(self._buffer[-256:]).rstrip()[-1:]
+        """Say whether an object may start a line after what was read so far.
+
+        Not after a line that is indented: what that one opened would be indented, too.
+        """
+        read = bytes(self._buffer[-4096:]).rstrip()
+        if read.rpartition(b"\n")[2][:1] in (b" ", b"\t"):
+            return False
+        last = read[-1:]
         return last in (b":", b"[") or (last == b"," and self._open[-1:] == b"[")
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:

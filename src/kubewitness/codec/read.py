@@ -79,8 +79,6 @@ class EventReader:
     def __iter__(self) -> Iterator[Event]:
         for frame in frame_records(self._text(), limit=self._limit):
             self.line = frame.line
-            if self._is_cut_short and (frame.fault or not frame.data.endswith(b"}")):
-                continue  # what the damaged end of gzip data left of a record: said already
             if frame.fault:
                 self._report(frame.line, frame.fault)
             elif frame.data[:1] in (b"{", b"["):
@@ -93,6 +91,8 @@ class EventReader:
     def _report(self, line: int, message: str) -> None:
         if len(message) > _LONGEST_MESSAGE:
             message = message[:_LONGEST_MESSAGE] + "…"
+        if line and self._is_cut_short:
+            return  # the end of damaged gzip data left a piece of a record: said already
         self._is_unreadable = self._is_unreadable or line == 0
         self._on_problem(Problem(self._source, line, 0, "", message))
 
