@@ -52,7 +52,7 @@ def convert(source_format: str, target_format: str, files: tuple[str, ...]) -> N
 
     FILES are files, directories or - for standard input (the default). JSON may come a line an
     event, in arrays, in EventLists or indented, any input also gzipped. What is no event is
-    reported with file and line on standard error, and reading goes on.
+    reported with file and line on standard error (the first 100 of each file), and reading goes on.
 
     Text holds less than JSON does. Converted to JSON, an event from text gets its objectRef (and
     in the oldest format its verb) from the request URI by the API server's own rules; the level

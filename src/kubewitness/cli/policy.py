@@ -104,7 +104,8 @@ def evaluate(policy_name: str, events: tuple[str, ...], *, lenient: bool) -> Non
 
     EVENTS are audit logs: files, directories or - for standard input (the default). Prints one
     JSON line an event: level, omitStages, omitManagedFields, and the index of the rule that
-    decided (null if none matched). What is no event is reported with file and line.
+    decided (null if none matched). What is no event is reported with file and line (the first
+    100 of each file), and reading goes on.
     """
     chosen = open_policy(policy_name, lenient=lenient)
     lines: dict[int | None, bytes] = {}  # the output of each rule, made once
