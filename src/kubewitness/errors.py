@@ -40,7 +40,12 @@ class Problem(Struct, frozen=True):
         """
         place = ":".join(str(part) for part in (self.source, self.line, self.column) if part)
         text = ": ".join(part for part in (place, self.field, self.message) if part)
-        return text if text.isprintable() else ascii(text)[1:-1]
+        return printable(text)
+
+
+def printable(text: str) -> str:
+    """Return a text that can neither move a terminal's cursor nor forge a line of output."""
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 class KubewitnessError(Exception):

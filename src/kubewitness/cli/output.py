@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from kubewitness.errors import Problem
+from kubewitness.errors import Problem, printable
 
 EXIT_CODES = "Exit codes: 0 fine, 1 problems found, 2 wrong usage."
 
@@ -48,11 +48,6 @@ def print_json(value: Any) -> None:
 def fail(message: str) -> NoReturn:
     """End the command: its arguments cannot be used."""
     raise click.UsageError(message)
-
-
-def printable(text: str) -> str:
-    """Return a text that cannot move a terminal's cursor or forge a line of output."""
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 class Reporter:

@@ -18,9 +18,8 @@ from kubewitness.cli.output import (
     lenient_option,
     output_option,
     print_json,
-    printable,
 )
-from kubewitness.errors import PolicyError, Problem, RequestError
+from kubewitness.errors import PolicyError, Problem, RequestError, printable
 from kubewitness.event import UserInfo
 from kubewitness.policy import (
     Decision,

@@ -20,7 +20,7 @@ from kubewitness.codec.decode import decode, decode_all
 from kubewitness.codec.encode import EVENT_HEAD
 from kubewitness.codec.framing import DEFAULT_LIMIT, Frame, cut_line, excerpt, frame_records
 from kubewitness.codec.legacy import Dialect, LegacyReader
-from kubewitness.errors import DecodeError, Problem
+from kubewitness.errors import DecodeError, Problem, printable
 from kubewitness.event import Event
 
 _CHUNK = 1024 * 1024
@@ -89,6 +89,7 @@ class EventReader:
             self._report(0, "holds no events")
 
     def _report(self, line: int, message: str) -> None:
+        message = printable(message)
         if len(message) > _LONGEST_MESSAGE:
             message = message[:_LONGEST_MESSAGE] + "…"
         if line and self._is_cut_short:
