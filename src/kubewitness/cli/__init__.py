@@ -21,7 +21,8 @@ class _Command(click.Group):
     """The whole command, with what every part of it needs of its surroundings."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that left is no problem of ours
+        if hasattr(signal, "SIGPIPE"):  # a reader that left early is no problem of ours
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
