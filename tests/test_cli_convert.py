@@ -130,10 +130,12 @@ def test_files_directories_and_gzip_in_the_order_of_a_rotated_log(tmp_path: Path
     assert done == (0, b"".join(lines[:40]), "")
 
 
-def test_a_live_log_is_not_held_back() -> None:
-    line = recorded("gce.events.jsonl").split(b"\n")[0] + b"\n"
+@pytest.mark.parametrize("form", ["json", "legacy"])
+def test_a_live_log_is_not_held_back(form: str) -> None:
+    name = "gce.events.jsonl" if form == "json" else "gce.legacy.log"
+    line = recorded(name).split(b"\n")[0] + b"\n"
     with subprocess.Popen(
-        [*COMMAND, "convert", "--to", "json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*COMMAND, "convert", "--to", form], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

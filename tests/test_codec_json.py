@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from event_strategies import EVENTS
 from kubewitness.codec import compact, decode, decode_all, encode, encode_list
 from kubewitness.codec.decode import _decode_patiently
-from kubewitness.codec.grammar import end_of_value, tighten
+from kubewitness.codec.grammar import check, tighten
 from kubewitness.errors import DecodeError, EncodeError
 from kubewitness.event import NO_OBJECT, Event, ObjectReference, Status, StatusDetails, UserInfo
 from vectors import POLICIES, cluster_log, recorded
@@ -269,8 +269,8 @@ SCALARS = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text
 
 @given(st.recursive(SCALARS, st.lists).map(json.dumps))
 def test_the_grammar_accepts_json(text: str) -> None:
-    assert end_of_value(text, 0) == len(text)
-    assert json.loads(tighten(text)) == json.loads(text)
+    check(text.encode())
+    assert json.loads(tighten(text.encode())) == json.loads(text)
 
 
 @given(st.text(alphabet='[]{}",:\\u0123truefalsn.eE+- \n\x00', max_size=12))
@@ -281,8 +281,8 @@ def test_the_grammar_refuses_what_is_not_json(text: str) -> None:
     except ValueError:
         is_json = False
     try:
-        end = end_of_value(text, 0)
-        accepted = not text[end:].strip(" \t\r\n")
+        check(text.encode())
+        accepted = True
     except DecodeError:
         accepted = False
     assert accepted == is_json
@@ -424,3 +424,25 @@ def test_a_v1_list_of_events() -> None:
     data = b'{"apiVersion":"v1","items":[' + line + b'],"kind":"List","metadata":{}}'
 
     assert decode_all(data) == [decode(line)]
+
+
+@pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"])
+def test_the_zero_time_is_written_as_null(zero: str) -> None:
+    event = Event(request_received_timestamp=zero, stage_timestamp=zero)
+    assert encode(event) == encode(Event())
+
+
+def test_text_that_was_not_utf8_is_written_whatever_else_the_event_holds() -> None:
+    every = "".join(map(chr, range(0xFDD0, 0xFDF0))) + "\x00\ue000\ufffd"
+    event = Event(verb=every + "\udc80", request_object=msgspec.Raw(f'"{every[:32]}"'.encode()))
+    expected = (every + "?").encode().replace(b"\0", b"\\u0000").replace(b"?", b"\\ufffd")
+    assert b'"verb":"' + expected + b'"' in encode(event)
+    assert b'"requestObject":"' + every[:32].encode() + b'"' in encode(event)
+
+
+def test_keys_that_were_not_utf8_are_in_the_order_of_their_bytes() -> None:
+    values = {"\u00e9": "3", "\udc80": "2", "a": "1", "\ue000": "4"}
+    extra: dict[str, tuple[str, ...] | None] = {name: (each,) for name, each in values.items()}
+    line = encode(Event(annotations=values, user=UserInfo(extra=extra)))
+    assert list(json.loads(line)["annotations"].values()) == ["1", "2", "3", "4"]
+    assert list(json.loads(line)["user"]["extra"].values()) == [["1"], ["2"], ["3"], ["4"]]

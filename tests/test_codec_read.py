@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubewitness.codec import Format, decode, encode, encode_legacy, encode_list, read_events
-from kubewitness.codec.framing import Frame, cut_line, frame_records
+from kubewitness.codec.framing import Frame, frame_again, frame_records
 from kubewitness.errors import EncodeError, Problem
 from kubewitness.event import Event
 from vectors import recorded
@@ -283,14 +283,15 @@ def test_one_bad_element_of_a_list_costs_only_itself() -> None:
         assert [problem.message for problem in problems] == ["not an audit event (v1, Pod)"]
 
 
-def test_several_bad_elements_of_a_short_list_are_one_report() -> None:
+def test_several_bad_elements_of_a_list_are_reported_each() -> None:
     bad = b'"items":[{"kind":"Pod","apiVersion":"v1"},{"kind":"Node","apiVersion":"v1"},'
 
     found, problems = read(encode_list(EVENTS[:2]).replace(b'"items":[', bad))
 
     assert found == lines_of(EVENTS[:2])
     assert [problem.message for problem in problems] == [
-        "2 elements of the list are no events, the first: not an audit event (v1, Pod)"
+        "not an audit event (v1, Pod)",
+        "not an audit event (v1, Node)",
     ]
 
 
@@ -380,11 +381,12 @@ def test_an_endless_line_does_not_fill_memory(start: bytes) -> None:
     assert peak < 60_000_000
 
 
-def test_cut_line() -> None:
-    assert cut_line(b'{"a":1}{"b":"}"} {"c":[]}') == [b'{"a":1}', b'{"b":"}"}', b'{"c":[]}']
-    assert cut_line(b'{"a":1}{') is None
-    assert cut_line(b'{"a":1}]') is None
-    assert Frame(1, b"").certain
+def test_a_line_of_several_documents_is_cut_again() -> None:
+    line = Frame(7, b'{"a":1}{"b":"}"} {"c":[]}')
+    assert [piece.data for piece in frame_again(line)] == [b'{"a":1}', b'{"b":"}"}', b'{"c":[]}']
+    assert all(piece.line == 7 and piece.certain for piece in frame_again(line))
+    assert [piece.data for piece in frame_again(Frame(1, b'{"a":1}{'))] == [b'{"a":1}', b""]
+    assert frame_again(Frame(1, b'{"a":1}')) == [Frame(1, b'{"a":1}')]
 
 
 PIECES = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\0", b"\xff", b"null", b"1e9"]

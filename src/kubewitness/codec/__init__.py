@@ -1,8 +1,9 @@
 """Bytes to events and back: the formats, and nothing about what they mean.
 
 Read first: `encode` (what Kubernetes writes, byte for byte), `decode` (what it and others wrote),
-`legacy` (the text formats); then `framing` (where a record ends) and `read` (streams of anything).
-`times`, `duration`, `gotext` and `grammar` hold Go's and JSON's small print.
+`legacy` (the text formats); then `read` (streams of anything) and below it `framing` (where a
+record ends), `measure` and `tape`. `times`, `duration`, `gotext` and `grammar` hold Go's and
+JSON's small print.
 
 Not here: files and sockets (callers bring streams), the URL rules (`request`), rotation and
 delivery (`backends`).

@@ -3,8 +3,8 @@ r"""Bytes to events: JSON as Kubernetes writes it now, wrote it once, and as oth
 Two ways. What Kubernetes itself writes is decoded straight into the model. Anything that fails
 there, or is not a plain ``audit.k8s.io/v1`` Event, goes the patient way: member by member with the
 standard library's reader, which accepts what Go accepts (``null`` for an empty value, broken UTF-8
-and lone ``\ud800`` escapes, both read as U+FFFD) and tells where each recorded object lies in the
-text, so that those bytes are taken over untouched.
+and lone ``\ud800`` escapes, both read as U+FFFD). Recorded objects are only located there, so that
+their bytes are taken over untouched.
 
 Not here: legacy text (`legacy`), finding where one record ends and the next begins (`framing`).
 
@@ -14,23 +14,21 @@ Source: audit specification sections 1 and appendix A; for the older versions up
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from kubewitness.codec.encode import EVENT_HEAD
-from kubewitness.codec.grammar import end_of_value, surprise
-from kubewitness.codec.times import is_micro_time, to_nanoseconds
+from kubewitness.codec.grammar import check, elements, excerpt, members
+from kubewitness.codec.times import ZERO_TIME, is_micro_time, to_nanoseconds
 from kubewitness.errors import DecodeError
 from kubewitness.event import API_VERSION, NO_OBJECT, Event, EventList
 
-OnFault = Callable[[DecodeError], object]
-
 OLD_VERSIONS = ("audit.k8s.io/v1beta1", "audit.k8s.io/v1alpha1")
 
+_VERSIONS = (API_VERSION, *OLD_VERSIONS)
 _LIST_HEAD = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1",'
 
 
@@ -43,14 +41,17 @@ _DECODER = msgspec.json.Decoder(Event)
 _LIST_DECODER = msgspec.json.Decoder(EventList)
 _ENVELOPE_DECODER = msgspec.json.Decoder(_Envelope)
 _OBJECTS = ("requestObject", "responseObject")
+_TIMES = ("requestReceivedTimestamp", "stageTimestamp")
 _READ = (
     *(name for name in Event.__struct_encode_fields__ if name not in _OBJECTS),
     "metadata",  # these two only in the older versions
     "timestamp",
 )
+_READER = json.JSONDecoder()
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BLANKS = re.compile(r"[ \t\r\n]*")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BOM = b"\xef\xbb\xbf"
+_BLANKS = b" \t\r\n"
 
 
 def decode(data: bytes) -> Event:
@@ -70,34 +71,57 @@ def decode(data: bytes) -> Event:
     return events[0]
 
 
-def decode_all(data: bytes, *, on_fault: OnFault | None = None, version: str = "") -> list[Event]:
+def decode_all(data: bytes, *, version: str = "") -> list[Event]:
     """Read one JSON document: an Event, an EventList, a v1 List of Events, or an array of them.
 
     Args:
         data: The document.
-        on_fault: Told of each element of a list that is no event; the others are still read.
-            Without it, one such element fails the list.
-        version: The apiVersion of a document that has none because it is an item of an EventList.
+        version: The apiVersion of a document that has none because it is an item of an EventList;
+            if that is not known, either, the item's own members tell.
 
     Raises:
-        DecodeError: The document is not JSON, or is not an event or a list of them.
+        DecodeError: The document is not JSON, or something in it is no audit event.
     """
     if data.startswith(_LIST_HEAD):
         events = _decode_plain_list(data)
-        return _decode_patiently(data, on_fault) if events is None else events
+        return _decode_patiently(data) if events is None else events
     event = _decode_plain(data, version)
-    return _decode_patiently(data, on_fault, version) if event is None else [event]
+    return _decode_patiently(data, version) if event is None else [event]
+
+
+def is_list_of_events(kind: str, version: str) -> bool:
+    """Say whether an object of this kind and apiVersion holds events in its ``items``.
+
+    An EventList is Kubernetes' own; a ``v1`` List is what ``kubectl`` and scripts make.
+    """
+    if kind == "EventList":
+        return version in _VERSIONS
+    return kind == "List" and version in ("v1", *_VERSIONS)
 
 
 def _decode_plain(data: bytes, version: str = "") -> Event | None:
     """Read an Event of Kubernetes' own; None if it is for the patient way to read or to refuse."""
     try:
-        if data.startswith(EVENT_HEAD) or _is_event(_ENVELOPE_DECODER.decode(data), version):
-            event = _DECODER.decode(data)
-            return event if _is_plain(event) else None
+        if not data.startswith(EVENT_HEAD):
+            envelope = _ENVELOPE_DECODER.decode(data)
+            if not (envelope.kind or envelope.api_version):
+                return _decode_item(data) if version in ("", API_VERSION) else None
+            if envelope.kind != "Event" or envelope.api_version != API_VERSION:
+                return None
+        event = _DECODER.decode(data)
     except _UNREADABLE:
         return None
-    return None
+    return event if _is_plain(event) else None
+
+
+def _decode_item(data: bytes) -> Event | None:
+    """Read an item that was cut out of an EventList, where neither kind nor version is written."""
+    event = _DECODER.decode(data)
+    reference = event.object_ref
+    has_times = event.request_received_timestamp and event.stage_timestamp
+    if not has_times or (reference and "/" in reference.api_version):
+        return None  # perhaps of an older version
+    return event if _is_item(event) else None
 
 
 def _decode_plain_list(data: bytes) -> list[Event] | None:
@@ -105,28 +129,12 @@ def _decode_plain_list(data: bytes) -> list[Event] | None:
         events = list(_LIST_DECODER.decode(data).items)
     except _UNREADABLE:
         return None
+    return events if all(map(_is_item, events)) else None
+
+
+def _is_item(event: Event) -> bool:
     # An item without these is of another kind, and would pass for an event with nothing in it.
-    whole = all(event.audit_id and event.stage and _is_plain(event) for event in events)
-    return events if whole else None
-
-
-def _is_event(envelope: _Envelope, version: str) -> bool:
-    kind = envelope.kind or ("Event" if version else "")
-    return kind == "Event" and (envelope.api_version or version) == API_VERSION
-
-
-def _raise(fault: DecodeError) -> NoReturn:
-    raise fault
-
-
-def _decode_patiently(
-    data: bytes, on_fault: OnFault | None = None, version: str = ""
-) -> list[Event]:
-    text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    try:
-        return list(_documents(text, on_fault or _raise, version))
-    except (RecursionError, ValueError) as error:
-        raise DecodeError(f"not JSON that can be read: {error}") from None
+    return bool(event.audit_id and event.stage) and _is_plain(event)
 
 
 def _is_plain(event: Event) -> bool:
@@ -144,52 +152,64 @@ def _has_plain_times(event: Event) -> bool:
     return (received is None or is_micro_time(received)) and (stage is None or is_micro_time(stage))
 
 
-def _documents(text: str, on_fault: OnFault, version: str) -> Iterator[Event]:
-    start = _skip_blanks(text, 0)
-    if text.startswith("[", start):
-        elements, end = _elements(text, start)
-        events = _each(text, elements, "", on_fault)
-    else:
-        members, end = _members(text, start)
-        events = _events_of(text, members, version, on_fault)
-    if _skip_blanks(text, end) != len(text):
-        raise DecodeError("not JSON: something follows the document")
-    yield from events
-
-
-def _each(text: str, starts: list[int], version: str, on_fault: OnFault) -> Iterator[Event]:
-    for start in starts:
-        try:
-            members, _ = _members(text, start)
-            yield from _events_of(text, members, version, on_fault)
-        except (DecodeError, RecursionError) as error:
-            on_fault(DecodeError(str(error)))
-
-
-def _events_of(text: str, members: "_Spans", version: str, on_fault: OnFault) -> Iterator[Event]:
-    """Yield the events of one object: itself, or those in its ``items``."""
-    kind, version = _read(text, members, "kind"), _read(text, members, "apiVersion") or version
-    if kind in ("EventList", "List") and version in (API_VERSION, *OLD_VERSIONS, "v1"):
-        if "items" in members and not text.startswith("null", members["items"][0]):
-            elements, _ = _elements(text, members["items"][0])
-            own = version if kind == "EventList" else ""
-            yield from _each(text, elements, own, on_fault)
-    elif kind in ("Event", None) and version in (API_VERSION, *OLD_VERSIONS):
-        yield _event(text, members, version)
-    elif kind is None and version == "" and {"auditID", "stage"} <= members.keys():
-        yield _event(text, members, API_VERSION)  # an item that was cut out of its EventList
-    else:
-        name = f"{version or 'no apiVersion'}, {kind or 'no kind'}"
-        raise DecodeError(f"not an audit event ({name})")
+def _decode_patiently(data: bytes, version: str = "") -> list[Event]:
+    document = data.removeprefix(_BOM).strip(_BLANKS)
+    check(document)
+    try:
+        return list(_events(document, 0, version))
+    except (RecursionError, ValueError) as error:
+        raise DecodeError(f"not JSON that can be read: {error}") from None
 
 
 _Spans = dict[str, tuple[int, int]]
 
 
-def _event(text: str, members: "_Spans", version: str) -> Event:
+def _events(document: bytes, start: int, version: str) -> Iterator[Event]:
+    """Yield the events of an object or of an array of objects in a checked document."""
+    if start == 0 and document.startswith(b"["):
+        for at, _ in elements(document, start):
+            yield from _events(document, at, version)
+    elif document.startswith(b"{", start):
+        spans = {_name(name): (at, end) for name, at, end in members(document, start)}
+        yield from _events_of(document, spans, version)
+    else:
+        raise DecodeError("not an audit event: a JSON object is expected")
+
+
+def _events_of(document: bytes, spans: _Spans, version: str) -> Iterator[Event]:
+    """Yield the events of one object: itself, or those in its ``items``."""
+    kind = _read(document, spans, "kind") or ""
+    version = _read(document, spans, "apiVersion") or version
+    if is_list_of_events(kind, version):
+        yield from _items(document, spans, version if kind == "EventList" else "")
+    elif (kind == "Event" and version in _VERSIONS) or (
+        # An item of an EventList, perhaps cut out of it.
+        kind == "" and version in ("", *_VERSIONS) and {"auditID", "stage"} <= spans.keys()
+    ):
+        yield _event(document, spans, version)
+    else:
+        name = f"{_shown(version, 'apiVersion')}, {_shown(kind, 'kind')}"
+        raise DecodeError(f"not an audit event ({name})")
+
+
+def _items(document: bytes, spans: _Spans, version: str) -> Iterator[Event]:
+    start, end = spans.get("items", (0, 0))
+    if document[start:end] in (b"", b"null"):
+        return
+    if not document.startswith(b"[", start):
+        raise DecodeError("not a list of audit events: its items are no array")
+    for at, _ in elements(document, start):
+        yield from _events(document, at, version)
+
+
+def _shown(value: Any, name: str) -> str:
+    return excerpt(str(value).encode("utf-8", "replace")).strip("'") if value else f"no {name}"
+
+
+def _event(document: bytes, spans: _Spans, version: str) -> Event:
     """Build an event from its members, with Go's idea of an absent value."""
-    values = {name: _read(text, members, name) for name in _READ if name in members}
-    if version in OLD_VERSIONS:
+    values = {name: _read(document, spans, name) for name in _READ if name in spans}
+    if version != API_VERSION:
         _modernise(values, version)
     values = {name: value for name, value in values.items() if value is not None}
     _check_times(values)
@@ -197,37 +217,34 @@ def _event(text: str, members: "_Spans", version: str) -> Event:
         event = msgspec.convert(without_nulls(values), Event)
     except msgspec.ValidationError as error:
         raise DecodeError(f"not an audit event: {error}") from None
-    objects = {name: _raw(text, members, name) for name in _OBJECTS if name in members}
+    request_object, response_object = (_raw(document, spans, name) for name in _OBJECTS)
     return msgspec.structs.replace(
-        event,
-        request_object=objects.get("requestObject", event.request_object),
-        response_object=objects.get("responseObject", event.response_object),
+        event, request_object=request_object, response_object=response_object
     )
 
 
-def _raw(text: str, members: "_Spans", name: str) -> Raw:
-    start, end = members[name]
-    document = text[start:end].encode("utf-8", "surrogateescape")
-    return Raw(b"" if document == b"null" else document)
+def _raw(document: bytes, spans: _Spans, name: str) -> Raw:
+    start, end = spans.get(name, (0, 0))
+    value = document[start:end]
+    return NO_OBJECT if value in (b"", b"null") else Raw(value)
 
 
 def _modernise(values: dict[str, Any], version: str) -> None:
     """Fill the fields of v1 from those that v1beta1 and v1alpha1 had instead."""
     metadata = values.get("metadata")
     created = metadata.get("creationTimestamp") if isinstance(metadata, dict) else None
-    values["stageTimestamp"] = values.get("stageTimestamp") or created
-    values["requestReceivedTimestamp"] = values.get("requestReceivedTimestamp") or values.get(
-        "timestamp"
-    )
+    for name, older in zip(_TIMES, (values.get("timestamp"), created), strict=True):
+        if values.get(name) in (None, ZERO_TIME):
+            values[name] = older
     reference = values.get("objectRef")
-    if version.endswith("v1alpha1") and isinstance(reference, dict):
+    if isinstance(reference, dict) and version != "audit.k8s.io/v1beta1":
         group, slash, name = str(reference.get("apiVersion") or "").rpartition("/")
         if slash:  # v1alpha1 had no apiGroup: the version carried it
             values["objectRef"] = {**reference, "apiGroup": group, "apiVersion": name}
 
 
 def _check_times(values: dict[str, Any]) -> None:
-    for name in ("requestReceivedTimestamp", "stageTimestamp"):
+    for name in _TIMES:
         if isinstance(text := values.get(name), str):
             try:
                 to_nanoseconds(text)
@@ -249,18 +266,18 @@ def without_nulls(value: Any, *, name: str = "") -> Any:
     return value
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise DecodeError(f"not JSON: {name} is not a number")
-
-
-_READER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _read(text: str, members: "_Spans", name: str) -> Any:
-    if name not in members:
+def _read(document: bytes, spans: _Spans, name: str) -> Any:
+    if name not in spans:
         return None
-    value, _ = _READER.raw_decode(text, members[name][0])
-    return _replace_broken(value)
+    return _value(document[slice(*spans[name])])
+
+
+def _name(quoted: bytes) -> str:
+    return quoted[1:-1].decode() if quoted.isascii() and b"\\" not in quoted else _value(quoted)
+
+
+def _value(document: bytes) -> Any:
+    return _replace_broken(_READER.decode(document.decode("utf-8", "surrogateescape")))
 
 
 def _replace_broken(value: Any) -> Any:
@@ -272,45 +289,3 @@ def _replace_broken(value: Any) -> Any:
     if isinstance(value, list):
         return [_replace_broken(item) for item in value]
     return value
-
-
-def _skip_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    return found.end() if found else at
-
-
-def _members(text: str, start: int) -> tuple["_Spans", int]:
-    """Return where the value of each member of an object lies, and where the object ends."""
-    if not text.startswith("{", start):
-        raise DecodeError("not an audit event: a JSON object is expected")
-    spans: _Spans = {}
-    at = _skip_blanks(text, start + 1)
-    while not text.startswith("}", at):
-        if spans:
-            at = _expect(text, at, ",")
-        name, at = scanstring(text, _expect(text, at, '"', keep_blanks=True), True)  # noqa: FBT003
-        at = _expect(text, _skip_blanks(text, at), ":")
-        end = end_of_value(text, at)
-        spans[_replace_broken(name)] = (at, end)
-        at = _skip_blanks(text, end)
-    return spans, at + 1
-
-
-def _elements(text: str, start: int) -> tuple[list[int], int]:
-    """Return where each element of an array starts, and where the array ends."""
-    if not text.startswith("[", start):
-        raise DecodeError("not an audit event: a list of events is expected")
-    starts: list[int] = []
-    at = _skip_blanks(text, start + 1)
-    while not text.startswith("]", at):
-        if starts:
-            at = _expect(text, at, ",")
-        starts.append(at)
-        at = _skip_blanks(text, end_of_value(text, at))
-    return starts, at + 1
-
-
-def _expect(text: str, at: int, character: str, *, keep_blanks: bool = False) -> int:
-    if not text.startswith(character, at):
-        raise DecodeError(f"not JSON: {surprise(text, at)}")
-    return at + 1 if keep_blanks else _skip_blanks(text, at + 1)

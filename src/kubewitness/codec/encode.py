@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from kubewitness.codec.grammar import end_of_value, tighten
-from kubewitness.codec.times import ZERO_TIME, canonical_micro_time
+from kubewitness.codec.grammar import check, tighten
+from kubewitness.codec.times import ZERO_TIME, canonical_micro_time, to_nanoseconds
 from kubewitness.errors import DecodeError, EncodeError
 from kubewitness.event import NO_OBJECT, Event
 
@@ -26,7 +26,7 @@ EVENT_HEAD = b'{"kind":"Event","apiVersion":"audit.k8s.io/v1",'
 
 _LIST_HEAD = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_ZERO_MICRO_TIME = canonical_micro_time(ZERO_TIME)
+_ZERO = to_nanoseconds(ZERO_TIME)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -63,14 +63,11 @@ def compact(document: bytes) -> bytes:
 
 
 def _compact_patiently(document: bytes) -> bytes:
-    text = document.decode("utf-8", "surrogateescape")
     try:
-        end = end_of_value(text, 0)
+        check(document)
     except DecodeError as error:
         raise EncodeError(f"a recorded object is {error}") from None
-    if text[end:].strip(" \t\r\n"):
-        raise EncodeError("a recorded object is not JSON: something follows the document")
-    return tighten(text).encode("utf-8", "surrogateescape")
+    return tighten(document)
 
 
 def _members(event: Event) -> bytes:
@@ -110,12 +107,12 @@ def _correct_time(name: str, text: str | None, changes: dict[str, Any]) -> None:
         return
     try:
         canonical = canonical_micro_time(text)
+        if canonical.startswith("0001-") and to_nanoseconds(text) == _ZERO:
+            changes[name] = None
+        elif canonical is not text:
+            changes[name] = canonical
     except ValueError as error:
         raise EncodeError(str(error)) from None
-    if canonical == _ZERO_MICRO_TIME:
-        changes[name] = None
-    elif canonical is not text:
-        changes[name] = canonical
 
 
 def _escape_html(text: bytes) -> bytes:
@@ -133,27 +130,30 @@ def _escape_html(text: bytes) -> bytes:
 def _encode_broken_text(event: Event) -> bytes:
     r"""Encode an event that holds bytes which were not UTF-8, each as the escape ``\ufffd``.
 
-    Such bytes are in a str as lone surrogates, which have no UTF-8 form. They pass through the
-    encoder as a character that the event does not use.
+    Such bytes are in a str as lone surrogates. The standard library's writer lets them through.
     """
-    objects = {"request_object": event.request_object, "response_object": event.response_object}
-    tree = msgspec.to_builtins(msgspec.structs.replace(event, **dict.fromkeys(objects, NO_OBJECT)))
-    used = json.dumps(tree, ensure_ascii=False)
-    used += b"".join(map(bytes, objects.values())).decode("utf-8", "replace")
-    stand_in = next(mark for mark in map(chr, range(0xFDD0, 0xFDF0)) if mark not in used)
-    whole = msgspec.convert(_replace_surrogates(tree, stand_in), Event)
-    text = _ENCODER.encode(msgspec.structs.replace(whole, **objects))
-    return text.replace(stand_in.encode(), b"\\ufffd")
+    tree = msgspec.to_builtins(event, builtin_types=(Raw,))
+    _sort(tree, "annotations")
+    _sort(tree["user"], "extra")
+    _sort(tree.get("impersonatedUser", {}), "extra")
+    return b"{%s}" % b",".join(_broken_member(name, value) for name, value in tree.items())
 
 
-def _replace_surrogates(value: Any, stand_in: str) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub(stand_in, value)
-    if isinstance(value, dict):
-        return {
-            _replace_surrogates(name, stand_in): _replace_surrogates(item, stand_in)
-            for name, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_replace_surrogates(item, stand_in) for item in value]
-    return value
+def _sort(holder: dict[str, Any], name: str) -> None:
+    """Put the keys of a map in the order of their bytes, of which surrogates stand for one."""
+    if name in holder:
+        holder[name] = dict(sorted(holder[name].items(), key=lambda item: _bytes(item[0])))
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _broken_member(name: str, value: Any) -> bytes:
+    if isinstance(value, Raw):
+        return b'"%s":%s' % (name.encode(), bytes(value))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return b'"%s":%s' % (name.encode(), _SURROGATE.sub(r"\\ufffd", text).encode())

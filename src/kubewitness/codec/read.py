@@ -10,26 +10,22 @@ Not here: opening files (the caller gives a binary stream), and judging what an 
 
 import codecs
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from itertools import chain
 from typing import BinaryIO
 
-from kubewitness.codec.decode import decode, decode_all
-from kubewitness.codec.encode import EVENT_HEAD
-from kubewitness.codec.framing import DEFAULT_LIMIT, Frame, cut_line, excerpt, frame_records
+from kubewitness.codec.decode import decode_all
+from kubewitness.codec.framing import DEFAULT_LIMIT, Frame, frame_again, frame_records
+from kubewitness.codec.grammar import excerpt
 from kubewitness.codec.legacy import Dialect, LegacyReader
 from kubewitness.errors import DecodeError, Problem, printable
 from kubewitness.event import Event
 
 _CHUNK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
-_GZIP_WINDOW = 31
-_GZIP_PIECE = 16 * 1024
-_SHORTEST_START = 4
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_LOOKED_AT = 1024
+_LOOKED_AT = 65_536
 _LONGEST_MESSAGE = 300
 
 
@@ -73,127 +69,117 @@ class EventReader:
         self._accept = accept
         self._limit = limit
         self._legacy = LegacyReader()
-        self._is_cut_short = False
+        self._is_damaged = False
         self._is_unreadable = False
+        self._reported_line = 0
 
     def __iter__(self) -> Iterator[Event]:
+        wants_json = self._accept is not Format.LEGACY
         for frame in frame_records(self._text(), limit=self._limit):
             self.line = frame.line
-            if frame.fault:
-                self._report(frame.line, frame.fault)
-            elif frame.data[:1] in (b"{", b"["):
-                yield from self._json(frame)
+            if wants_json and frame.data.startswith(b"{"):
+                try:
+                    events = decode_all(frame.data, version=frame.version)
+                except DecodeError as error:
+                    yield from self._look_closer(frame, str(error))
+                    continue
+                self.dialect = None
+                yield from events
             else:
-                yield from self._text_line(frame)
+                yield from self._other(frame)
         if self.line == 0 and not self._is_unreadable:
             self._report(0, "holds no events")
+
+    def _report_piece(self, piece: Frame, message: str) -> None:
+        """Report a piece of the text, of a torn line only the first."""
+        # Of what damaged gzip data ends with, the damage itself has been reported.
+        is_new = piece.certain and not self._is_damaged
+        if is_new and (piece.listed or piece.line != self._reported_line):
+            self._reported_line = piece.line
+            self._report(piece.line, message)
 
     def _report(self, line: int, message: str) -> None:
         message = printable(message)
         if len(message) > _LONGEST_MESSAGE:
-            message = message[:_LONGEST_MESSAGE] + "…"
-        if line and self._is_cut_short:
-            return  # the end of damaged gzip data left a piece of a record: said already
+            message = message[: _LONGEST_MESSAGE - 1] + "…"
         self._is_unreadable = self._is_unreadable or line == 0
         self._on_problem(Problem(self._source, line, 0, "", message))
 
-    def _json(self, frame: Frame) -> Iterator[Event]:
-        if self._accept is Format.LEGACY:
-            self._report(frame.line, "JSON, where only legacy text is to be read")
+    def _look_closer(self, frame: Frame, fault: str) -> Iterator[Event]:
+        """Read what whole events there are in a record that is none."""
+        pieces = frame_again(frame)
+        if len(pieces) == 1 and pieces[0].data == frame.data:
+            self._report_piece(frame, fault)
             return
-        self.dialect = None
-        faults: list[DecodeError] = []
-        try:
-            events = decode_all(frame.data, on_fault=faults.append, version=frame.version)
-        except DecodeError as error:
-            yield from self._salvage(frame, str(error))
-        else:
-            yield from events
-        if faults and frame.certain:
-            listed = f"{len(faults)} elements of the list are no events, the first: {faults[0]}"
-            self._report(frame.line, listed if len(faults) > 1 else str(faults[0]))
-
-    def _salvage(self, frame: Frame, fault: str) -> Iterator[Event]:
-        """Find whole events in a record that is none: several documents, or a torn start."""
-        records = cut_line(frame.data)
-        if records is not None and len(records) > 1:
-            for record in records:
-                yield from self._json(frame._replace(data=record))
-            return
-        if frame.certain:
-            self._report(frame.line, fault)
-        yield from self._whole_events_in(frame.data)
-
-    def _whole_events_in(self, data: bytes) -> Iterator[Event]:
-        """Read the events after a torn one, or after a hole, that share its line."""
-        for rest in data.split(EVENT_HEAD)[1:]:
+        if pieces[0].fault:
+            self._report_piece(frame, fault)  # it says more
+            del pieces[0]
+        for piece in pieces:
+            self.line = piece.line
+            if not piece.data.startswith(b"{"):
+                yield from self._other(piece)
+                continue
             try:
-                yield decode(EVENT_HEAD + rest)
-            except DecodeError:
-                continue  # the line was reported already, as a whole
+                events = decode_all(piece.data, version=piece.version)
+            except DecodeError as error:
+                self._report_piece(piece, str(error))
+                continue
+            self.dialect = None
+            yield from events
 
-    def _text_line(self, frame: Frame) -> Iterator[Event]:
+    def _other(self, frame: Frame) -> Iterator[Event]:
+        """Read a line of text; report what is none."""
         line = frame.data.decode("utf-8", "surrogateescape")
-        if self._accept is Format.JSON or " AUDIT: " not in line[:100]:
-            self._report(frame.line, f"not an audit event: {excerpt(frame.data)}")
-            yield from self._whole_events_in(frame.data)
-            return
-        try:
-            event, self.dialect = self._legacy.decode(line)
-        except DecodeError as error:
-            self._report(frame.line, str(error))
+        if frame.fault:
+            self._report_piece(frame, frame.fault)
+        elif frame.data.startswith(b"{"):
+            self._report_piece(frame, "JSON, where only legacy text is to be read")
+        elif self._accept is Format.JSON or " AUDIT: " not in line[:100]:
+            self._report_piece(frame, f"not an audit event: {excerpt(frame.data)}")
         else:
-            yield event
+            try:
+                event, self.dialect = self._legacy.decode(line)
+            except DecodeError as error:
+                self._report_piece(frame, str(error))
+            else:
+                yield event
 
     def _text(self) -> Iterator[bytes]:
         """Yield the stream's bytes as UTF-8, unpacked; report what makes the whole unreadable."""
-        chunks = _whole_start(_read_chunks(self._stream))
-        first = next(chunks, b"")
+        chunks = _recognisable(_read_chunks(self._stream))
+        first = next(chunks)
         if first.startswith(_GZIP):
-            chunks = _whole_start(self._unpack(first, chunks))
-            first = next(chunks, b"")
-        if not first and self._is_cut_short:
-            return
+            chunks = _recognisable(self._unpack(chain((first,), chunks)))
+            first = next(chunks)
         if not first:
-            self._report(0, "is empty: no events")
+            if not self._is_damaged:
+                self._report(0, "is empty: no events")
         elif first.startswith(_UTF16):
-            yield from self._from_utf16(first, chunks)
+            yield from _from_utf16(chain((first,), chunks))
         elif is_binary(first):
             self._report(0, "is a binary file, not an audit log")
         else:
             yield first
             yield from chunks
 
-    def _unpack(self, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _unpack(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Unpack gzip, also of several members; what a damaged file still holds is read."""
-        member = zlib.decompressobj(wbits=_GZIP_WINDOW)
-        for packed in chain((first,), chunks):
-            rest = packed
-            while rest := rest.lstrip(b"\0") if member.eof else rest:  # members may be padded
-                if member.eof:
-                    member = zlib.decompressobj(wbits=_GZIP_WINDOW)
-                piece, later = rest[:_GZIP_PIECE], rest[_GZIP_PIECE:]
-                before = member.copy()
-                try:
-                    yield member.decompress(piece, _CHUNK)
-                except zlib.error as error:
-                    yield from _last_bytes(before, piece)
-                    self._cut_short(f"damaged gzip data ({error}); the rest is not read")
-                    return
-                rest = (member.unused_data if member.eof else member.unconsumed_tail) + later
-        yield member.flush()
-        if not member.eof:
-            self._cut_short("the gzip data ends too early; the rest is missing")
-
-    def _cut_short(self, message: str) -> None:
-        self._report(0, message)
-        self._is_cut_short = True
-
-    def _from_utf16(self, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        decoder = codecs.getincrementaldecoder("utf-16")("replace")
-        yield decoder.decode(first).encode()
-        for chunk in chunks:
-            yield decoder.decode(chunk).encode()
+        member = None
+        try:
+            for chunk in chunks:
+                packed = chunk
+                while packed := packed if member else packed.lstrip(b"\0"):  # padding
+                    member = member or zlib.decompressobj(wbits=31)
+                    yield from _inflate(member, packed)
+                    packed = member.unused_data
+                    member = None if member.eof else member
+        except zlib.error as error:
+            self._is_damaged = True
+            self._report(0, f"damaged gzip data ({error}); the rest is not read")
+            return
+        if member:
+            self._is_damaged = True
+            self._report(0, "the gzip data ends too early; the rest is missing")
 
 
 def read_events(
@@ -210,36 +196,61 @@ def read_events(
 def is_binary(start: bytes) -> bool:
     """Say whether a file that starts like this is no text; a hole after a crash is not enough."""
     looked_at = start[:_LOOKED_AT]
-    if b'"auditID"' in start or b" AUDIT: " in start:
+    text = looked_at.lstrip(b"\0")
+    if not text or text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         return False
-    if looked_at.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+    if b'"auditID"' in text or b" AUDIT: " in text:
         return False
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(looked_at)
+        codecs.getincrementaldecoder("utf-8")().decode(text)
     except UnicodeDecodeError:
         return True
-    return b"\0" in looked_at
+    return b"\0" in text
 
 
-def _last_bytes(member: "zlib._Decompress", packed: bytes) -> Iterator[bytes]:
-    """Unpack byte by byte what comes before the damage: a failing call gives nothing at all."""
-    with suppress(zlib.error):
-        for index in range(len(packed)):
-            yield member.decompress(packed[index : index + 1])
-
-
-def _whole_start(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Join the first chunks until they tell what follows; a pipe may give a byte at a time."""
-    start = b""
+def _recognisable(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes, but first a piece that is long enough to tell what they are."""
+    chunks = iter(chunks)
+    start = bytearray()
     for chunk in chunks:
         start += chunk
-        if len(start) >= _SHORTEST_START:
+        if len(start) >= _LOOKED_AT or start.startswith((_GZIP, *_UTF16)):
             break
-    if start:
-        yield start
-    yield from filter(None, chunks)
+        if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+            break
+        if b" AUDIT: " in start:  # a live text log must not wait for more of it
+            break
+    yield bytes(start)
+    yield from chunks
 
 
 def _read_chunks(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK):
+    # A pipe's read waits for all that is asked for; read1 gives what has come.
+    read: Callable[[int], bytes | None] = getattr(stream, "read1", stream.read)
+    while chunk := read(_CHUNK):
         yield chunk
+
+
+def _inflate(member: "zlib._Decompress", packed: bytes, size: int = _CHUNK) -> Iterator[bytes]:
+    """Yield what a piece of a gzip member holds, all of it that comes before any damage."""
+    while not member.eof:
+        before = member.copy()
+        try:
+            piece = member.decompress(packed, size)
+        except zlib.error:
+            # The error took along what the same call had unpacked: get that in smaller steps.
+            if size > 1:
+                yield from _inflate(before, packed, max(1, size // 64))
+            raise
+        packed = member.unconsumed_tail
+        if piece:
+            yield piece
+        if not packed and len(piece) < size:
+            return
+
+
+def _from_utf16(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode()
+    yield decoder.decode(b"", final=True).encode()
