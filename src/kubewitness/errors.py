@@ -5,12 +5,16 @@ The tree::
     KubewitnessError
     ├── DecodeError     bytes that are not an audit event (or a list of them)
     ├── EncodeError     an event that has no JSON form
-    ├── PolicyError     a policy that cannot be used; carries every Problem found
+    ├── InputError      a file or flags that cannot be used; carries every Problem found
+    │   ├── DocumentError    text that is neither YAML nor JSON
+    │   ├── PolicyError      an audit policy
+    │   ├── KubeconfigError  the webhook's kubeconfig
+    │   └── OptionsError     flags, variables and the configuration file
     ├── RequestError    a request target the API server would refuse
     └── StateError      a request's audit driven out of order (a bug in the driver)
 
-Foreign exceptions (msgspec's, PyYAML's, zlib's) are mapped to these at one seam each: `codec` and
-`policy`. What is *not* here: logging, exit codes, translations.
+Foreign exceptions (msgspec's, PyYAML's, zlib's) are mapped to these at one seam each: `codec`,
+`documents` and `backends`. What is *not* here: logging, exit codes, translations.
 """
 
 from msgspec import Struct
@@ -60,8 +64,8 @@ class EncodeError(KubewitnessError):
     """The event has no JSON form, for example a requestObject that is not JSON."""
 
 
-class PolicyError(KubewitnessError):
-    """The policy cannot be used.
+class InputError(KubewitnessError):
+    """Something that a person wrote cannot be used.
 
     Attributes:
         problems: Everything found, in the order of the checks; never empty.
@@ -70,6 +74,22 @@ class PolicyError(KubewitnessError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+class DocumentError(InputError):
+    """The text is neither YAML nor JSON."""
+
+
+class PolicyError(InputError):
+    """The policy cannot be used."""
+
+
+class KubeconfigError(InputError):
+    """The kubeconfig names no server to send to, or no usable way to it."""
+
+
+class OptionsError(InputError):
+    """The flags, variables and configuration file cannot be used together."""
 
 
 class RequestError(KubewitnessError):

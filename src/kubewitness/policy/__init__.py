@@ -5,8 +5,8 @@ request's attributes. Not here: making events (`recorder`), judging whether a po
 one (`analysis`).
 
 Read first: `evaluate` (the matcher), then `policy` (the cache in front of it), `load` (the
-format) and `validate` (its rules). `explain` words what `evaluate` finds. Below `load`, `reading`
-points at mistakes of form, in nodes that `document` makes of YAML and `json_nodes` of JSON.
+format) and `validate` (its rules). `explain` words what `evaluate` finds. Mistakes of form are
+found by the room `documents`.
 
 Source: audit specification sections 2 and 3.
 """

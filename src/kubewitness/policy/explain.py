@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from kubewitness.documents import quoted
 from kubewitness.policy.evaluate import Conditions
 from kubewitness.policy.model import Decision, GroupResources, Rule
-from kubewitness.policy.wording import quoted
 from kubewitness.request import RequestAttributes
 
 _NEEDS_NO_QUOTES = re.compile(r"[\w.:/*@+-]+", re.ASCII)

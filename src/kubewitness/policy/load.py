@@ -5,7 +5,7 @@ unread and a misspelt selector silently widens its rule. With ``lenient=True`` s
 dropped (of duplicates the last one wins), as the API server does.
 
 Where to read first: `_POLICY`, `_RULE` and `_ENTRY` at the end are the whole format.
-How it is read is `reading`, what the values may be is `validate`.
+How it is read is the room `documents`, what the values may be is `validate`.
 
 Source: audit specification section 2; upstream ``pkg/audit/policy/reader.go``.
 """
@@ -15,24 +15,25 @@ from typing import Any
 
 from yaml.nodes import Node
 
-from kubewitness.errors import PolicyError, Problem
-from kubewitness.event import API_VERSION
-from kubewitness.policy import document, validate
-from kubewitness.policy.model import GroupResources, PolicyDocument, Rule
-from kubewitness.policy.policy import Policy
-from kubewitness.policy.reading import (
+from kubewitness.documents import (
     Decode,
     Reading,
     Shape,
     boolean,
+    compose,
     ignored,
     mappings,
+    quoted,
     string,
     string_map,
     strings,
 )
+from kubewitness.errors import DocumentError, PolicyError, Problem
+from kubewitness.event import API_VERSION
+from kubewitness.policy import validate
+from kubewitness.policy.model import GroupResources, PolicyDocument, Rule
+from kubewitness.policy.policy import Policy
 from kubewitness.policy.validate import Fault
-from kubewitness.policy.wording import quoted
 
 
 def load_policy(data: bytes, source: str = "policy", *, lenient: bool = False) -> Policy:
@@ -48,7 +49,10 @@ def load_policy(data: bytes, source: str = "policy", *, lenient: bool = False) -
         PolicyError: With every problem found, each at its line and column.
     """
     reading = Reading(source)
-    root = document.compose(data, source)
+    try:
+        root = compose(data, source)
+    except DocumentError as error:
+        raise PolicyError(error.problems) from None
     values = reading.mapping(root, "", _POLICY) if root is not None else {}
     wrong = reading.wrong + _check_document(values, reading)
     if wrong or (reading.dropped and not lenient):

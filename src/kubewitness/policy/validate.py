@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kubewitness.documents import closest, quoted
 from kubewitness.event import Level, Stage
-from kubewitness.policy.wording import closest, quoted
 
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d+)?")

@@ -1,4 +1,4 @@
-"""The bytes of a policy file to a tree of nodes, each with its line and column.
+"""The bytes of a YAML or JSON file to a tree of nodes, each with its line and column.
 
 PyYAML reads YAML's syntax, `json_nodes` JSON's; what a node then is, `scalars` says. Whatever the
 bytes are, reading them takes time and memory in proportion to their number: YAML's aliases, which
@@ -15,10 +15,10 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from kubewitness.errors import PolicyError, Problem
-from kubewitness.policy import json_nodes
-from kubewitness.policy.scalars import BINARY_TAG, PLAIN, STRING_TAG, TAG
-from kubewitness.policy.wording import shown
+from kubewitness.documents import json_nodes
+from kubewitness.documents.scalars import BINARY_TAG, PLAIN, STRING_TAG, TAG
+from kubewitness.documents.wording import shown
+from kubewitness.errors import DocumentError, Problem
 
 _DEEPEST = 50
 """Levels a document may have; a policy needs six, and PyYAML needs Python's stack for each."""
@@ -34,13 +34,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def compose(data: bytes, source: str) -> Node | None:
-    """Read the first document of a policy file.
+    """Read the first document of a file.
 
     Returns:
         The root node, or None for a file without content. Later documents are ignored.
 
     Raises:
-        PolicyError: The text is neither YAML nor JSON, with the position of the fault.
+        DocumentError: The text is neither YAML nor JSON, with the position of the fault.
     """
     text = _text(data, source)
     if text.lstrip().startswith("{"):
@@ -164,4 +164,4 @@ def _position(before: str) -> tuple[int, int]:
 
 
 def _fail(source: str, position: tuple[int, int], message: str) -> NoReturn:
-    raise PolicyError((Problem(source, *position, "", message),)) from None
+    raise DocumentError((Problem(source, *position, "", message),)) from None

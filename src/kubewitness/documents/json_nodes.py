@@ -1,4 +1,4 @@
-r"""A JSON policy to the same tree of nodes as a YAML one.
+r"""A JSON document to the same tree of nodes as a YAML one.
 
 YAML's reader would almost do, but JSON allows what YAML does not (tabs, characters written as two
 ``\u`` escapes, keys of any length), so JSON has a reader of its own: msgspec judges the text, and
@@ -11,7 +11,7 @@ import re
 import msgspec
 from yaml import MappingNode, Mark, Node, ScalarNode, SequenceNode
 
-from kubewitness.policy.scalars import PLAIN, STRING_TAG, TAG
+from kubewitness.documents.scalars import PLAIN, STRING_TAG, TAG
 
 _TOKEN = re.compile(
     r"""(?P<string>"[^"\\]*(?:\\.[^"\\]*)*")|(?P<mark>[{}\[\]])|(?P<word>[^\s"{}\[\],:]+)"""

@@ -1,7 +1,7 @@
 """How values that somebody else chose are put into our sentences.
 
-A key of a policy file, a user's name or a path may hold anything: control characters that a
-terminal obeys, or a megabyte of one letter. So every sentence of this room quotes with these.
+A key of a file, a user's name or a path may hold anything: control characters that a terminal
+obeys, or a megabyte of one letter. So every sentence with somebody else's words quotes with these.
 """
 
 import difflib

@@ -1,7 +1,7 @@
 """The tree of nodes to plain values, with every mistake of form at its line and column.
 
-Knows nothing of policies: which keys a mapping may have, and what is in them, it is told (`Shape`).
-What the values may be is `validate`.
+Which keys a mapping may have, and what is in them, it is told (`Shape`); what the values may be is
+for the room whose file it is.
 
 Source: audit specification section 2.2.
 """
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from yaml.nodes import Node, SequenceNode
 
+from kubewitness.documents.scalars import Kind, boolean_of, is_merge, kind_of, place
+from kubewitness.documents.wording import closest, quoted, shown
 from kubewitness.errors import Problem
-from kubewitness.policy.scalars import Kind, boolean_of, is_merge, kind_of, place
-from kubewitness.policy.wording import closest, quoted, shown
 
 Decode = Callable[["Reading", Node, str], Any]
 """Makes the value of a field from its node; it is given the field's path. None means "not set"."""
