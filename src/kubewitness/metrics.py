@@ -1,0 +1,109 @@
+"""The counters of an audit pipeline, in Prometheus' terms.
+
+Upstream's own metrics under upstream's names, and beside them, under ``kubewitness_audit_…``, what
+upstream cannot tell: which events were dropped and why, how full a queue is, how slow a webhook.
+Not here: who counts what (each room does), and the HTTP endpoint that serves them.
+
+Source: audit specification section 11; upstream ``pkg/audit/metrics.go``.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The media type of `AuditMetrics.exposition`."""
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class AuditMetrics:
+    """The metrics of one pipeline, in a registry of its own unless one is given.
+
+    Each attribute is a metric of prometheus-client; the text beside its name below is its help.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._upstream()
+        self._ours()
+
+    def exposition(self) -> bytes:
+        """Return everything in the text format that Prometheus scrapes, see `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    def _upstream(self) -> None:
+        self.events = self._counter(
+            "apiserver_audit_event_total",
+            "[ALPHA] Counter of audit events generated and sent to the audit backend.",
+        )
+        self.errors = self._counter(
+            "apiserver_audit_error_total",
+            "[ALPHA] Counter of audit events that failed to be audited properly. "
+            "Plugin identifies the plugin affected by the error.",
+            "plugin",
+        )
+        self.levels = self._counter(
+            "apiserver_audit_level_total",
+            "[ALPHA] Counter of policy levels for audit events (1 per request).",
+            "level",
+        )
+        self.rejected = self._counter(
+            "apiserver_audit_requests_rejected_total",
+            "[ALPHA] Counter of apiserver requests rejected due to an error in audit logging "
+            "backend.",
+        )
+        self.missing_san = self._counter(
+            "apiserver_webhooks_x509_missing_san_total",
+            "[ALPHA] Counts the number of requests to servers missing SAN extension in their "
+            "serving certificate.",
+        )
+        self.insecure_sha1 = self._counter(
+            "apiserver_webhooks_x509_insecure_sha1_total",
+            "[ALPHA] Counts the number of requests to servers with insecure SHA1 signatures in "
+            "their serving certificate.",
+        )
+
+    def _ours(self) -> None:
+        self.dropped = self._counter(
+            "kubewitness_audit_events_dropped_total",
+            "Events that a backend did not deliver, by the reason.",
+            "backend",
+            "reason",
+        )
+        self.truncated = self._counter(
+            "kubewitness_audit_events_truncated_total",
+            "Events whose recorded objects were left out because they were too large.",
+            "backend",
+        )
+        self.queue_length = self._gauge(
+            "kubewitness_audit_queue_length", "Events waiting in a batch backend's buffer."
+        )
+        self.queue_capacity = self._gauge(
+            "kubewitness_audit_queue_capacity", "Events that a batch backend's buffer can hold."
+        )
+        self.in_flight = self._gauge(
+            "kubewitness_audit_batches_in_flight", "Batches that are being sent."
+        )
+        self.webhook_seconds = Histogram(
+            "kubewitness_audit_webhook_request_duration_seconds",
+            "How long a POST to the webhook took, by status code; the code of one without an "
+            'answer is "error".',
+            ["code"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.bytes_written = self._counter(
+            "kubewitness_audit_log_bytes_written_total", "Bytes written to the audit log."
+        )
+        self.rotations = self._counter(
+            "kubewitness_audit_log_rotations_total", "Rotations of the audit log by size."
+        )
+        self.reopened = self._counter(
+            "kubewitness_audit_log_reopened_total",
+            "Times that the audit log was opened anew because somebody moved or removed it.",
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ["backend"], registry=self.registry)

@@ -1,0 +1,65 @@
+"""Clocks that tests turn by hand, so that hours pass in milliseconds."""
+
+import threading
+import time
+
+SOON = 10.0
+"""Real seconds after which a test that waits for a thread fails; never waited for in full."""
+
+
+class HandClock:
+    """Stands still until `advance`; whoever waits on it is woken when their time has come.
+
+    With `jumping`, a wait with a timeout takes no time at all: the clock goes on by it at once.
+    """
+
+    def __init__(self, *, start: int = 1_764_000_000_000_000_000, jumping: bool = False) -> None:
+        self.jumping = jumping
+        self.waits: list[float] = []
+        self._start = start
+        self._elapsed = 0.0
+        self._waiting: dict[int, tuple[threading.Condition, float | None]] = {}
+        self._changed = threading.Condition()
+
+    def now(self) -> int:
+        return self._start + round(self._elapsed * 1e9)
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        if timeout is not None:
+            self.waits.append(timeout)
+            if timeout <= 0:
+                return
+            if self.jumping:
+                self._elapsed += timeout
+                return
+        due = None if timeout is None else self._elapsed + timeout
+        with self._changed:
+            self._waiting[threading.get_ident()] = (condition, due)
+            self._changed.notify_all()
+        condition.wait(SOON)
+        with self._changed:
+            del self._waiting[threading.get_ident()]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and wake those whose wait is over."""
+        with self._changed:
+            self._elapsed += seconds
+            woken = [
+                condition
+                for condition, due in self._waiting.values()
+                if due is not None and due <= self._elapsed
+            ]
+        for condition in woken:
+            with condition:
+                condition.notify_all()
+
+    def until_waiting(self, *, timed: bool = False) -> None:
+        """Wait, in real time, until a thread waits on this clock."""
+        give_up = time.monotonic() + SOON
+        with self._changed:
+            while not any(due is not None or not timed for _, due in self._waiting.values()):
+                assert time.monotonic() < give_up, "no thread waits on the clock"
+                self._changed.wait(0.1)
