@@ -1,6 +1,7 @@
 """The JSON of events: upstream's bytes, laws, and what only other tools or old servers write."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -446,3 +447,29 @@ def test_keys_that_were_not_utf8_are_in_the_order_of_their_bytes() -> None:
     line = encode(Event(annotations=values, user=UserInfo(extra=extra)))
     assert list(json.loads(line)["annotations"].values()) == ["1", "2", "3", "4"]
     assert list(json.loads(line)["user"]["extra"].values()) == [["1"], ["2"], ["3"], ["4"]]
+
+
+_BLANKS = st.text(alphabet=" \t\r\n", max_size=2).map(str.encode)
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s"{}\[\],:]+|[{}\[\],:]')
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(alphabet='a ,:{}[]"\\\n', max_size=6),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(" ,:a", max_size=3), inner)
+        ),
+        max_leaves=6,
+    ),
+    data=st.data(),
+)
+def test_white_space_between_tokens_and_only_there_is_left_out(
+    value: object, data: st.DataObject
+) -> None:
+    tight = msgspec.json.encode(value)
+    loose = b"".join(
+        data.draw(_BLANKS) + token + data.draw(_BLANKS) for token in _TOKENS.findall(tight)
+    )
+
+    written = members(Event(request_object=msgspec.Raw(loose)))
+    assert written == (b"" if value is None else b',"requestObject":' + tight)

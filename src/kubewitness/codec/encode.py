@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from kubewitness.codec.grammar import check, tighten
 from kubewitness.codec.times import ZERO_TIME, canonical_micro_time, to_nanoseconds
@@ -26,6 +27,9 @@ EVENT_HEAD = b'{"kind":"Event","apiVersion":"audit.k8s.io/v1",'
 
 _LIST_HEAD = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
 _ENCODER = msgspec.json.Encoder(order="deterministic")
+_OUTER_BLANK = re.compile(rb" (?:\Z|(?<![^{}\[\],:] )|(?=[{}\[\],:]))")
+_NULL = Raw(b"null")
+_SKIM = msgspec.json.Decoder(Raw).decode
 _ZERO = to_nanoseconds(ZERO_TIME)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -74,12 +78,19 @@ def _members(event: Event) -> bytes:
     """Return the event's members as a JSON object without kind and apiVersion."""
     changes = _corrections(event)
     if changes:
-        event = msgspec.structs.replace(event, **changes)
+        event = replace(event, **changes)
     try:
         text = _ENCODER.encode(event)
     except UnicodeEncodeError:
         text = _encode_broken_text(event)
+    if b"\n" in text or b"\t" in text or b"\r" in text:  # in JSON these are never in strings
+        return _members(replace(event, **_compacted(event)))
     return _escape_html(text)
+
+
+def _compacted(event: Event) -> dict[str, Raw]:
+    objects = {"request_object": event.request_object, "response_object": event.response_object}
+    return {name: Raw(compact(bytes(value))) for name, value in objects.items() if value}
 
 
 def _corrections(event: Event) -> dict[str, Any]:
@@ -95,11 +106,25 @@ def _corrections(event: Event) -> dict[str, Any]:
 
 
 def _correct_object(name: str, value: Raw, changes: dict[str, Any]) -> None:
+    if _is_plain(value):
+        return
     document = bytes(value)
-    if document in (b"", b"null"):  # Go reads a null pointer, and writes nothing for it
+    if not document or document.strip() == b"null":  # Go reads a null pointer, and writes nothing for it
         changes[name] = NO_OBJECT
     elif (compacted := compact(document)) != document:
         changes[name] = Raw(compacted)
+
+
+def _is_plain(document: Raw) -> bool:
+    """Return whether a document is JSON that needs no correction; a third of what `compact` costs.
+
+    False says nothing: a string with ", " in it may look like white space between tokens.
+    """
+    try:
+        _SKIM(document)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return not _OUTER_BLANK.search(document) and document != _NULL
 
 
 def _correct_time(name: str, text: str | None, changes: dict[str, Any]) -> None:
