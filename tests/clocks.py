@@ -41,17 +41,18 @@ class HandClock:
             self._changed.notify_all()
         condition.wait(SOON)
         with self._changed:
-            del self._waiting[threading.get_ident()]
+            self._waiting.pop(threading.get_ident(), None)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and wake those whose wait is over."""
         with self._changed:
             self._elapsed += seconds
-            woken = [
-                condition
-                for condition, due in self._waiting.values()
+            over = [
+                thread
+                for thread, (_, due) in self._waiting.items()
                 if due is not None and due <= self._elapsed
             ]
+            woken = [self._waiting.pop(thread)[0] for thread in over]
         for condition in woken:
             with condition:
                 condition.notify_all()

@@ -30,6 +30,15 @@ class AuditMetrics:
         """Return everything in the text format that Prometheus scrapes, see `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
+    def sums(self, metric: Counter | Gauge) -> dict[tuple[str, ...], float]:
+        """Return a counter's or gauge's values by the values of its labels."""
+        return {
+            tuple(sample.labels.values()): sample.value
+            for family in metric.collect()
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
+
     def _upstream(self) -> None:
         self.events = self._counter(
             "apiserver_audit_event_total",

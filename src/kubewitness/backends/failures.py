@@ -38,6 +38,7 @@ class Reason(StrEnum):
     WRITE_FAILED = "write_failed"
     TOO_LARGE = "too_large"
     UNENCODABLE = "unencodable"
+    BUG = "bug"
 
 
 class Failures:
