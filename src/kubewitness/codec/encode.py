@@ -109,7 +109,7 @@ def _correct_object(name: str, value: Raw, changes: dict[str, Any]) -> None:
     if _is_plain(value):
         return
     document = bytes(value)
-    if not document or document.strip() == b"null":  # Go reads a null pointer, and writes nothing for it
+    if not document or document.strip() == b"null":  # for Go a null pointer: nothing is written
         changes[name] = NO_OBJECT
     elif (compacted := compact(document)) != document:
         changes[name] = Raw(compacted)
