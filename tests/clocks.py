@@ -57,10 +57,10 @@ class HandClock:
             with condition:
                 condition.notify_all()
 
-    def until_waiting(self, *, timed: bool = False) -> None:
-        """Wait, in real time, until a thread waits on this clock."""
+    def until_waiting(self, *, timed: bool = False, count: int = 1) -> None:
+        """Wait, in real time, until so many threads wait on this clock."""
         give_up = time.monotonic() + SOON
         with self._changed:
-            while not any(due is not None or not timed for _, due in self._waiting.values()):
-                assert time.monotonic() < give_up, "no thread waits on the clock"
+            while count > sum(due is not None or not timed for _, due in self._waiting.values()):
+                assert time.monotonic() < give_up, f"fewer than {count} threads wait on the clock"
                 self._changed.wait(0.1)
