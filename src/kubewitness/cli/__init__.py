@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from kubewitness.cli.convert import convert
+from kubewitness.cli.options import options
 from kubewitness.cli.output import EXIT_CODES
 from kubewitness.cli.policy import policy
 
@@ -47,3 +48,4 @@ def main() -> None:
 
 main.add_command(policy)
 main.add_command(convert)
+main.add_command(options)
