@@ -54,7 +54,19 @@ def test_import_loads_no_framework() -> None:
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
 
     assert loaded.isdisjoint(
-        {"click", "rich", "aiohttp", "asyncio", "http", "logging", "socket", "ssl", "subprocess"}
+        {
+            "click",
+            "rich",
+            "aiohttp",
+            "prometheus_client",
+            "uvloop",
+            "asyncio",
+            "http",
+            "logging",
+            "socket",
+            "ssl",
+            "subprocess",
+        }
     )
 
 

@@ -18,7 +18,12 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from kubewitness.codec.grammar import check, tighten
-from kubewitness.codec.times import ZERO_TIME, canonical_micro_time, to_nanoseconds
+from kubewitness.codec.times import (
+    ZERO_TIME,
+    canonical_micro_time,
+    is_micro_time,
+    to_nanoseconds,
+)
 from kubewitness.errors import DecodeError, EncodeError
 from kubewitness.event import NO_OBJECT, Event
 
@@ -28,9 +33,10 @@ EVENT_HEAD = b'{"kind":"Event","apiVersion":"audit.k8s.io/v1",'
 _LIST_HEAD = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _OUTER_BLANK = re.compile(rb" (?:\Z|(?<![^{}\[\],:] )|(?=[{}\[\],:]))")
-_NULL = Raw(b"null")
 _SKIM = msgspec.json.Decoder(Raw).decode
 _ZERO = to_nanoseconds(ZERO_TIME)
+_BLANK, _LF, _TAB, _CR, _AMPERSAND, _LESS, _GREATER = b" \n\t\r&<>"  # a number is found much faster
+_FIRST_OF_U2028 = 0xE2
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -76,14 +82,13 @@ def _compact_patiently(document: bytes) -> bytes:
 
 def _members(event: Event) -> bytes:
     """Return the event's members as a JSON object without kind and apiVersion."""
-    changes = _corrections(event)
-    if changes:
-        event = replace(event, **changes)
+    if not _is_canonical(event):
+        event = replace(event, **_corrections(event))
     try:
         text = _ENCODER.encode(event)
     except UnicodeEncodeError:
         text = _encode_broken_text(event)
-    if b"\n" in text or b"\t" in text or b"\r" in text:  # in JSON these are never in strings
+    if _LF in text or _TAB in text or _CR in text:  # in JSON these are never in strings
         return _members(replace(event, **_compacted(event)))
     return _escape_html(text)
 
@@ -93,8 +98,20 @@ def _compacted(event: Event) -> dict[str, Raw]:
     return {name: Raw(compact(bytes(value))) for name, value in objects.items() if value}
 
 
+def _is_canonical(event: Event) -> bool:
+    """Return whether every field is surely in the form that Kubernetes writes: mostly they are."""
+    asked, answered = event.request_object, event.response_object
+    received, staged = event.request_received_timestamp, event.stage_timestamp
+    return (
+        (received is None or (is_micro_time(received) and received[0] != "0"))
+        and (staged is None or (is_micro_time(staged) and staged[0] != "0"))
+        and (asked is NO_OBJECT or _is_plain(asked))
+        and (answered is NO_OBJECT or _is_plain(answered))
+    )
+
+
 def _corrections(event: Event) -> dict[str, Any]:
-    """Return the fields that Kubernetes would write in another form; mostly there are none."""
+    """Return the fields that Kubernetes would write in another form."""
     changes: dict[str, Any] = {}
     if event.request_object is not NO_OBJECT:
         _correct_object("request_object", event.request_object, changes)
@@ -106,8 +123,6 @@ def _corrections(event: Event) -> dict[str, Any]:
 
 
 def _correct_object(name: str, value: Raw, changes: dict[str, Any]) -> None:
-    if _is_plain(value):
-        return
     document = bytes(value)
     if not document or document.strip() == b"null":  # for Go a null pointer: nothing is written
         changes[name] = NO_OBJECT
@@ -124,7 +139,8 @@ def _is_plain(document: Raw) -> bool:
         _SKIM(document)
     except (msgspec.DecodeError, RecursionError):
         return False
-    return not _OUTER_BLANK.search(document) and document != _NULL
+    text = bytes(document)
+    return (_BLANK not in text or not _OUTER_BLANK.search(text)) and text != b"null"
 
 
 def _correct_time(name: str, text: str | None, changes: dict[str, Any]) -> None:
@@ -141,13 +157,13 @@ def _correct_time(name: str, text: str | None, changes: dict[str, Any]) -> None:
 
 
 def _escape_html(text: bytes) -> bytes:
-    if b"&" in text:
+    if _AMPERSAND in text:
         text = text.replace(b"&", b"\\u0026")
-    if b"<" in text:
+    if _LESS in text:
         text = text.replace(b"<", b"\\u003c")
-    if b">" in text:
+    if _GREATER in text:
         text = text.replace(b">", b"\\u003e")
-    if b"\xe2" in text:  # one byte is found several times faster than the three of U+2028
+    if _FIRST_OF_U2028 in text:
         text = text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return text
 

@@ -1,0 +1,301 @@
+"""The file that lines are appended to: rotated by size, and watched, for others move it too.
+
+When a file is rotated is lumberjack's rule, to the byte: before the first write when the file
+would reach its size, before later ones when it would exceed it. What lumberjack does not do:
+
+- *Somebody moves or removes the file* (logrotate). Every millisecond, or every `_MOST_UNCHECKED`
+  lines, whichever is first, the path is compared with the open file; if it leads elsewhere, it is
+  opened anew. Lines written since the last look into a file that is removed are written again, so
+  none is lost by that; lines in a file that was only renamed are in good hands.
+- *A write ends half-way* (full disk). What was written of the line is taken back. Where that cannot
+  be, as on a pipe, the next line starts with a line break, so the torn one costs only itself.
+
+Not thread-safe: the backend has a lock.
+
+Source: audit specification sections 6.6 and 6.7.
+"""
+
+import errno
+import logging
+import os
+import select
+import stat
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from kubewitness.backends.clock import Clock
+from kubewitness.backends.rotation import Cleaner, backup_path
+from kubewitness.metrics import AuditMetrics
+
+MEGABYTE = 1024 * 1024
+STANDARD_OUTPUT = 1
+
+_PRIVATE = 0o600
+_FLAGS = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
+_MOST_UNCHECKED = 64
+_CHECK_EVERY = 0.001
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_log = logging.getLogger("kubewitness.backends")
+
+
+class LineFile(Protocol):
+    """Where lines go."""
+
+    def write(self, line: bytes) -> None:
+        """Append a line, newline included.
+
+        Raises:
+            OSError: It could not be written; the next one may be tried.
+        """
+
+    def reopen(self) -> None:
+        """See whether the file has been moved, and go on in a new one then."""
+
+    def close(self, timeout: float) -> None:
+        """End; what runs in the background is waited for, at most some seconds."""
+
+
+class StandardOutput:
+    """The process's standard output: nothing is rotated, nothing opened anew."""
+
+    def __init__(self, *, metrics: AuditMetrics, descriptor: int = STANDARD_OUTPUT) -> None:
+        self._metrics = metrics
+        self._descriptor = descriptor
+        self._is_torn = False
+
+    def write(self, line: bytes) -> None:
+        """Append a line; a torn one before it is ended first."""
+        written, error = _write(self._descriptor, b"\n" + line if self._is_torn else line)
+        if error is not None:
+            self._is_torn = self._is_torn or written > 0
+            raise error
+        self._is_torn = False
+        self._metrics.bytes_written.inc(written)
+
+    def reopen(self) -> None:
+        """Do nothing."""
+
+    def close(self, timeout: float) -> None:
+        """Leave it open: it is not ours."""
+
+
+class RotatedFile:
+    """A file at a path.
+
+    Args:
+        path: Where it is; it and its directories are made at once if they are missing.
+        max_bytes: At this size it is rotated; 0 never rotates it.
+        cleaner: Told after the first opening and after every rotation.
+        metrics: Where bytes, rotations and reopenings are counted.
+        clock: For the names of rotated files.
+
+    Raises:
+        OSError: The file cannot be made or opened.
+    """
+
+    def __init__(
+        self, path: Path, *, max_bytes: int, cleaner: Cleaner, metrics: AuditMetrics, clock: Clock
+    ) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._cleaner = cleaner
+        self._metrics = metrics
+        self._clock = clock
+        self._descriptor = -1
+        self._identity = (0, 0)
+        self._size = 0
+        self._is_torn = False
+        self._unchecked: list[bytes] = []
+        self._owed: list[bytes] = []
+        self._checked_at = clock.monotonic()
+        _make_directories(path.parent, 0o700)
+        os.close(os.open(path, _FLAGS, _PRIVATE))
+
+    def write(self, line: bytes) -> None:
+        """Append a line, after rotating the file if it is time."""
+        if self._descriptor < 0 or 0 < self._max_bytes < self._size + len(line):
+            self._make_room(len(line))
+        self._append(line)
+        self._unchecked.append(line)
+        if (
+            len(self._unchecked) >= _MOST_UNCHECKED
+            or self._clock.monotonic() - self._checked_at >= _CHECK_EVERY
+        ):
+            self._check()
+
+    def reopen(self) -> None:
+        """Look where the path leads now, without waiting for the next write."""
+        if self._descriptor >= 0:
+            self._check()
+
+    def close(self, timeout: float) -> None:
+        """Close the file, after a last look at where it is."""
+        try:
+            self.reopen()
+        finally:
+            self._close()
+            self._cleaner.wait(timeout)
+
+    def _make_room(self, length: int) -> None:
+        """Open the file if it is not open, and rotate it if this many bytes are too much."""
+        if 0 < self._max_bytes < length:
+            message = f"write length {length} exceeds maximum file size {self._max_bytes}"
+            raise OSError(errno.EFBIG, message)
+        if self._descriptor < 0:
+            self._open_first(length)
+            return
+        self._check()  # it is renamed only if it is still ours
+        if self._size + length > self._max_bytes:
+            self._rotate()
+
+    def _open_first(self, length: int) -> None:
+        """Open what is at the path, but rotate it first if this line would fill it."""
+        _make_directories(self._path.parent, 0o755)
+        if self._max_bytes and _size_at(self._path) + length >= self._max_bytes:
+            self._rotate()
+        else:
+            self._open(_PRIVATE)
+            self._cleaner.start()
+        self._pay()
+
+    def _open(self, mode: int) -> None:
+        descriptor = os.open(self._path, _FLAGS, mode)
+        state = os.fstat(descriptor)
+        self._descriptor = descriptor
+        self._identity = (state.st_dev, state.st_ino)
+        self._size = state.st_size
+        self._is_torn = False
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _rotate(self) -> None:
+        """Give the file its final name, and go on in a new one of the same mode and owner."""
+        self._close()
+        state = _state_of(self._path)
+        if state is not None:
+            self._path.rename(backup_path(self._path, self._clock.now()))
+            self._metrics.rotations.inc()
+        self._unchecked.clear()
+        self._open(_PRIVATE)
+        if state is not None:
+            self._dress(state)
+        self._cleaner.start()
+
+    def _dress(self, state: os.stat_result) -> None:
+        """Give the open file the owner and mode of another; an event is not lost over that."""
+        try:
+            os.fchown(self._descriptor, state.st_uid, state.st_gid)
+            os.fchmod(self._descriptor, stat.S_IMODE(state.st_mode))
+        except OSError as error:
+            _log.warning("%s cannot get its owner and mode back: %s", self._path, error.strerror)
+
+    def _append(self, line: bytes) -> None:
+        if self._is_torn:
+            line = b"\n" + line
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            self._fail(0, error)
+        if written < len(line):
+            written, fault = _write(self._descriptor, line, written)
+            if fault is not None:
+                self._fail(written, fault)
+        self._size += written
+        self._is_torn = False
+
+    def _fail(self, written: int, error: OSError) -> NoReturn:
+        """Raise the error of a write that ended half-way, with the half taken back if possible."""
+        if written and not self._take_back(written):
+            self._size += written
+            self._is_torn = True
+        if error.errno not in _FULL:  # the file may be at fault: the next write opens it anew
+            self._close()
+        raise error
+
+    def _take_back(self, count: int) -> bool:
+        """Remove the bytes just written, unless somebody else writes here, too."""
+        try:
+            state = os.fstat(self._descriptor)
+            if not stat.S_ISREG(state.st_mode) or state.st_size != self._size + count:
+                return False
+            os.ftruncate(self._descriptor, self._size)
+        except OSError:
+            return False
+        return True
+
+    def _check(self) -> None:
+        """See that the open file is the one at the path; if not, go on in that one."""
+        self._checked_at = self._clock.monotonic()
+        unchecked, self._unchecked = self._unchecked, []
+        self._metrics.bytes_written.inc(sum(map(len, unchecked)))
+        try:
+            state = _state_of(self._path)
+        except OSError:  # not to be seen: as long as the open file takes lines, it gets them
+            return
+        if state is not None and (state.st_dev, state.st_ino) == self._identity:
+            self._size = state.st_size  # somebody may have emptied it
+        else:
+            self._follow(unchecked)
+
+    def _follow(self, unchecked: list[bytes]) -> None:
+        """Leave the open file for the one at the path, which is made if there is none."""
+        left = self._descriptor
+        state = os.fstat(left)
+        if state.st_nlink == 0:
+            self._owed += unchecked
+        try:
+            _make_directories(self._path.parent, 0o755)
+            is_new = _state_of(self._path) is None
+            self._open(_PRIVATE)
+        except OSError:
+            if state.st_nlink:  # a file that was only renamed keeps what it gets
+                return
+            self._close()
+            raise
+        os.close(left)
+        if is_new:
+            self._dress(state)
+        self._metrics.reopened.inc()
+        self._pay()
+
+    def _pay(self) -> None:
+        """Write again what went into a file that was removed."""
+        while self._owed:
+            self._append(self._owed[0])
+            del self._owed[0]
+
+
+def _write(descriptor: int, data: bytes, written: int = 0) -> tuple[int, OSError | None]:
+    """Write everything from a place on; return how far that went, and why it went no further."""
+    while written < len(data):
+        try:
+            written += os.write(descriptor, data[written:])
+        except BlockingIOError:  # somebody made our standard output non-blocking
+            select.select((), (descriptor,), ())
+        except OSError as error:
+            return written, error
+    return written, None
+
+
+def _state_of(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _size_at(path: Path) -> int:
+    state = _state_of(path)
+    return 0 if state is None else state.st_size
+
+
+def _make_directories(path: Path, mode: int) -> None:
+    """Make a directory and those above it, all with this mode, as Go's ``MkdirAll`` does."""
+    if path.is_dir():
+        return
+    _make_directories(path.parent, mode)
+    path.mkdir(mode=mode, exist_ok=True)

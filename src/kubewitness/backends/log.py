@@ -1,0 +1,145 @@
+"""Writes events to a log file or to standard output, a line each.
+
+One write call for each event, so a process that is killed leaves whole lines but at most the last,
+and an event that was accepted is in the file. Not here: when the file is rotated (`files`) and
+which old ones are kept (`rotation`).
+
+Source: audit specification sections 6.2 to 6.6; upstream ``plugin/pkg/audit/log/backend.go``.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kubewitness.backends.clock import Clock
+from kubewitness.backends.config import LogConfig
+from kubewitness.backends.failures import Failures, Reason
+from kubewitness.backends.files import MEGABYTE, LineFile, RotatedFile, StandardOutput
+from kubewitness.backends.rotation import Cleaner
+from kubewitness.codec import TwoLineWriter, encode, encode_legacy
+from kubewitness.errors import EncodeError
+from kubewitness.event import Event
+from kubewitness.metrics import AuditMetrics
+
+_STANDARD_OUTPUT = "-"
+
+_log = logging.getLogger("kubewitness.backends")
+
+
+class LogBackend:
+    """Appends events to a file, in the format that is configured.
+
+    Args:
+        config: The file, its format, its rotation.
+        metrics: Where bytes and failures are counted.
+        clock: For the names and ages of rotated files.
+        megabyte: The unit of `LogConfig.maxsize`, for tests that cannot fill a real one.
+
+    Raises:
+        OSError: The file, or a directory on the way to it, cannot be made.
+        ValueError: The format is none of json, legacy and two-line.
+    """
+
+    def __init__(
+        self, config: LogConfig, *, metrics: AuditMetrics, clock: Clock, megabyte: int = MEGABYTE
+    ) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = Failures("log", backend="log", metrics=metrics, clock=clock)
+        self._encode = _encoder(config.format)
+        self._file = _file(config, metrics=metrics, clock=clock, megabyte=megabyte)
+        self._has_ended = False
+
+    def __repr__(self) -> str:
+        return "log"
+
+    @property
+    def waits(self) -> bool:
+        """False: a write takes microseconds."""
+        return False
+
+    def process_events(self, events: Sequence[Event]) -> bool:
+        """Write each event; False if one of them could not be written. The others are."""
+        well = True
+        for event in events:
+            well &= self._write(event)
+        return well
+
+    def run(self) -> None:
+        """Do nothing: the file is there already."""
+
+    def reopen(self) -> None:
+        """Go on in a new file if this one was moved; what fails shows at the next write again."""
+        try:
+            with self._lock:
+                self._file.reopen()
+        except OSError as error:
+            _log.warning("the audit log cannot be opened anew: %s", _sentence(error))
+
+    def shutdown(self, deadline: float) -> None:
+        """Close the file; a clean-up under way may go on until the deadline."""
+        try:
+            with self._lock:
+                self._has_ended = True
+                self._file.close(max(0.0, deadline - self._clock.monotonic()))
+        except OSError as error:
+            _log.error("the audit log cannot be closed in good order: %s", _sentence(error))
+        self._failures.sum_up()
+
+    def _write(self, event: Event) -> bool:
+        reason, told = Reason.SHUT_DOWN, "the log backend has been shut down"
+        try:
+            line = self._encode(event)
+            with self._lock:
+                if not self._has_ended:
+                    self._file.write(line)
+                    return True
+        except EncodeError as error:
+            reason, told = Reason.UNENCODABLE, str(error)
+        except OSError as error:
+            reason, told = Reason.WRITE_FAILED, _sentence(error)
+        self._failures((event,), reason, told)
+        return False
+
+
+def _encoder(log_format: str) -> Callable[[Event], bytes]:
+    if log_format == "json":
+        return encode
+    if log_format == "legacy":
+        return encode_legacy
+    if log_format == "two-line":
+        return _TwoLines()
+    raise ValueError(f'unknown log format "{log_format}", write json, legacy or two-line')
+
+
+class _TwoLines:
+    """Encodes for several threads at once, for the writer remembers the requests it has seen."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._writer = TwoLineWriter()
+
+    def __call__(self, event: Event) -> bytes:
+        with self._lock:
+            return self._writer.encode(event)
+
+
+def _file(config: LogConfig, *, metrics: AuditMetrics, clock: Clock, megabyte: int) -> LineFile:
+    if config.path == _STANDARD_OUTPUT:
+        return StandardOutput(metrics=metrics)
+    path, is_rotated = Path(config.path), config.maxsize > 0
+    cleaner = Cleaner(
+        path,
+        max_backups=config.maxbackup if is_rotated else 0,
+        max_age=config.maxage if is_rotated else 0,
+        is_compressing=config.compress and is_rotated,
+        clock=clock,
+    )
+    max_bytes = config.maxsize * megabyte
+    return RotatedFile(path, max_bytes=max_bytes, cleaner=cleaner, metrics=metrics, clock=clock)
+
+
+def _sentence(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
