@@ -57,6 +57,10 @@ class HandClock:
             with condition:
                 condition.notify_all()
 
+    def turn_to(self, now: int) -> None:
+        """Set Unix time, in nanoseconds; no other time passes by that."""
+        self._start = now - round(self._elapsed * 1e9)
+
     def until_waiting(self, *, timed: bool = False, count: int = 1) -> None:
         """Wait, in real time, until so many threads wait on this clock."""
         give_up = time.monotonic() + SOON

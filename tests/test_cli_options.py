@@ -228,9 +228,10 @@ def test_files_that_cannot_be_used(place: Path) -> None:
     assert done.code == 2
     first, second, third = done.err.splitlines()
     assert first == (
-        'error: policy.yaml:5:3: rules[0].verb: unknown key "verb", did you mean "verbs"?'
+        "error: --audit-policy-file: policy.yaml:5:3: rules[0].verb: "
+        'unknown key "verb", did you mean "verbs"?'
     )
-    assert second.startswith("error: webhook.yaml:")
+    assert second.startswith("error: --audit-webhook-config-file: webhook.yaml:")
     assert "current-context" in second
     assert third == f'error: --audit-log-path: "{place / "logs"}" is not a directory'
 
@@ -244,8 +245,8 @@ def test_files_that_are_missing(place: Path) -> None:
     assert (done.code, done.err.splitlines()) == (
         2,
         [
-            "error: p: No such file or directory",
-            "error: w: No such file or directory",
+            "error: --audit-policy-file: p: No such file or directory",
+            "error: --audit-webhook-config-file: w: No such file or directory",
             'error: --audit-log-path: "." is a directory; name a file in it',
         ],
     )

@@ -38,7 +38,7 @@ class Backend(Protocol):
         """
 
     def reopen(self) -> None:
-        """Open files anew, because somebody rotated them (SIGHUP)."""
+        """Open files anew, because somebody rotated them; may be called by a signal handler."""
 
     def shutdown(self, deadline: float) -> None:
         """Deliver what is pending, and end; what is not delivered by the deadline is reported.

@@ -52,8 +52,15 @@ class LineFile(Protocol):
     def reopen(self) -> None:
         """See whether the file has been moved, and go on in a new one then."""
 
-    def close(self, timeout: float) -> None:
-        """End; what runs in the background is waited for, at most some seconds."""
+    def close(self) -> None:
+        """Write no more.
+
+        Raises:
+            OSError: A line that was written before is lost.
+        """
+
+    def settle(self, timeout: float) -> None:
+        """Wait for what runs in the background, at most some seconds; any thread may call it."""
 
 
 class StandardOutput:
@@ -76,8 +83,11 @@ class StandardOutput:
     def reopen(self) -> None:
         """Do nothing."""
 
-    def close(self, timeout: float) -> None:
+    def close(self) -> None:
         """Leave it open: it is not ours."""
+
+    def settle(self, timeout: float) -> None:
+        """Do nothing: there is no background."""
 
 
 class RotatedFile:
@@ -129,13 +139,16 @@ class RotatedFile:
         if self._descriptor >= 0:
             self._check()
 
-    def close(self, timeout: float) -> None:
+    def close(self) -> None:
         """Close the file, after a last look at where it is."""
         try:
             self.reopen()
         finally:
             self._close()
-            self._cleaner.wait(timeout)
+
+    def settle(self, timeout: float) -> None:
+        """Let the clean-up end, if it does within some seconds."""
+        self._cleaner.wait(timeout)
 
     def _make_room(self, length: int) -> None:
         """Open the file if it is not open, and rotate it if this many bytes are too much."""
@@ -155,17 +168,40 @@ class RotatedFile:
         if self._max_bytes and _size_at(self._path) + length >= self._max_bytes:
             self._rotate()
         else:
-            self._open(_PRIVATE)
+            self._open_old()
             self._cleaner.start()
         self._pay()
 
-    def _open(self, mode: int) -> None:
+    def _open_old(self) -> None:
+        """Open what is at the path; what does not open is moved out of the way, if we may rotate.
+
+        That is lumberjack's way: a file whose mode was changed costs no event.
+        """
+        try:
+            self._open()
+        except OSError:
+            if not self._max_bytes:
+                raise
+            self._rotate()
+
+    def _open(self, model: os.stat_result | None = None) -> None:
+        """Open the file; if it has to be made, with the mode and owner of another one."""
+        mode = _PRIVATE if model is None else stat.S_IMODE(model.st_mode)
         descriptor = os.open(self._path, _FLAGS, mode)
+        if model is not None:
+            self._give(descriptor, model)
         state = os.fstat(descriptor)
         self._descriptor = descriptor
         self._identity = (state.st_dev, state.st_ino)
         self._size = state.st_size
-        self._is_torn = False
+        self._is_torn = state.st_size > 0 and _ends_torn(self._path)
+
+    def _give(self, descriptor: int, model: os.stat_result) -> None:
+        """Give a file to the owner of another one; an event is not lost over that."""
+        try:
+            os.fchown(descriptor, model.st_uid, model.st_gid)
+        except OSError as error:
+            _log.warning("%s cannot get its owner back: %s", self._path, error.strerror)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -180,18 +216,8 @@ class RotatedFile:
             self._path.rename(backup_path(self._path, self._clock.now()))
             self._metrics.rotations.inc()
         self._unchecked.clear()
-        self._open(_PRIVATE)
-        if state is not None:
-            self._dress(state)
+        self._open(state)
         self._cleaner.start()
-
-    def _dress(self, state: os.stat_result) -> None:
-        """Give the open file the owner and mode of another; an event is not lost over that."""
-        try:
-            os.fchown(self._descriptor, state.st_uid, state.st_gid)
-            os.fchmod(self._descriptor, stat.S_IMODE(state.st_mode))
-        except OSError as error:
-            _log.warning("%s cannot get its owner and mode back: %s", self._path, error.strerror)
 
     def _append(self, line: bytes) -> None:
         if self._is_torn:
@@ -249,16 +275,13 @@ class RotatedFile:
             self._owed += unchecked
         try:
             _make_directories(self._path.parent, 0o755)
-            is_new = _state_of(self._path) is None
-            self._open(_PRIVATE)
+            self._open(state if _state_of(self._path) is None else None)
         except OSError:
             if state.st_nlink:  # a file that was only renamed keeps what it gets
                 return
             self._close()
             raise
         os.close(left)
-        if is_new:
-            self._dress(state)
         self._metrics.reopened.inc()
         self._pay()
 
@@ -293,9 +316,22 @@ def _size_at(path: Path) -> int:
     return 0 if state is None else state.st_size
 
 
+def _ends_torn(path: Path) -> bool:
+    """Return whether a file ends within a line: somebody died while writing it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # not to be read, or empty meanwhile
+        return False
+
+
 def _make_directories(path: Path, mode: int) -> None:
     """Make a directory and those above it, all with this mode, as Go's ``MkdirAll`` does."""
     if path.is_dir():
         return
     _make_directories(path.parent, mode)
-    path.mkdir(mode=mode, exist_ok=True)
+    try:
+        path.mkdir(mode=mode, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None

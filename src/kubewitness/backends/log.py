@@ -50,6 +50,7 @@ class LogBackend:
         self._encode = _encoder(config.format)
         self._file = _file(config, metrics=metrics, clock=clock, megabyte=megabyte)
         self._has_ended = False
+        self._is_reopen_due = False
 
     def __repr__(self) -> str:
         return "log"
@@ -70,21 +71,29 @@ class LogBackend:
         """Do nothing: the file is there already."""
 
     def reopen(self) -> None:
-        """Go on in a new file if this one was moved; what fails shows at the next write again."""
+        """Go on in a new file if this one was moved; what fails shows at the next write again.
+
+        A signal handler may call this, also one that interrupts a write: that is not waited for.
+        """
+        if not self._lock.acquire(blocking=False):
+            self._is_reopen_due = True
+            return
         try:
-            with self._lock:
-                self._file.reopen()
+            self._file.reopen()
         except OSError as error:
             _log.warning("the audit log cannot be opened anew: %s", _sentence(error))
+        finally:
+            self._lock.release()
 
     def shutdown(self, deadline: float) -> None:
         """Close the file; a clean-up under way may go on until the deadline."""
         try:
             with self._lock:
                 self._has_ended = True
-                self._file.close(max(0.0, deadline - self._clock.monotonic()))
+                self._file.close()
         except OSError as error:
             _log.error("the audit log cannot be closed in good order: %s", _sentence(error))
+        self._file.settle(max(0.0, deadline - self._clock.monotonic()))
         self._failures.sum_up()
 
     def _write(self, event: Event) -> bool:
@@ -92,6 +101,9 @@ class LogBackend:
         try:
             line = self._encode(event)
             with self._lock:
+                if self._is_reopen_due:
+                    self._is_reopen_due = False
+                    self._file.reopen()
                 if not self._has_ended:
                     self._file.write(line)
                     return True

@@ -107,12 +107,14 @@ class Pipeline:
             self.backend.run()
 
     def reopen(self) -> None:
-        """Open the log file anew; what a server does on SIGHUP, after logrotate moved the file."""
+        """Open the log file anew; what a handler of SIGHUP calls: logrotate has moved it."""
         if self.backend is not None:
             self.backend.reopen()
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Deliver what is pending, and end. What could not be delivered is logged and counted.
+
+        This waits, so it is nothing for a signal handler: let that end what makes the events.
 
         Args:
             timeout: Seconds; the pipeline's own `shutdown_timeout` when None.

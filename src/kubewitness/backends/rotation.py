@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,8 +29,10 @@ _log = logging.getLogger("kubewitness.backends")
 _MILLISECOND = 1_000_000
 _DAY = 86_400 * 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{3})", re.ASCII)
+# Go takes an hour of one digit, and a comma for the point.
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d?)-(\d\d)-(\d\d)[.,](\d{3})", re.ASCII)
 _GZIP = ".gz"
+_PACKING = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
 
 
 class Backup(NamedTuple):
@@ -72,7 +75,7 @@ def backups_of(path: Path) -> list[Backup]:
     found = []
     for entry in os.scandir(path.parent):
         time = _time_of(entry.name, f"{stem}-", extension)
-        if time is not None and not entry.is_dir():
+        if time is not None and not entry.is_dir(follow_symlinks=False):
             found.append(Backup(time, Path(entry.path)))
     return sorted(found, key=lambda backup: (backup.time, backup.path.name), reverse=True)
 
@@ -105,8 +108,9 @@ def compress(path: Path) -> None:
     state = path.stat()
     target = path.with_name(path.name + _GZIP)
     try:
-        with path.open("rb") as source, target.open("wb") as raw:
-            os.fchmod(raw.fileno(), state.st_mode & 0o7777)
+        # Made with its mode: nobody may open it before it has one.
+        packing = os.open(target, _PACKING, stat.S_IMODE(state.st_mode))
+        with os.fdopen(packing, "wb") as raw, path.open("rb") as source:
             os.fchown(raw.fileno(), state.st_uid, state.st_gid)
             with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
                 shutil.copyfileobj(source, packed)

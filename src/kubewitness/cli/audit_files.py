@@ -1,56 +1,56 @@
 """The files that audit flags name, looked at as a server would: read, but never made or changed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
-from kubewitness.backends.kubeconfig import load_kubeconfig
+from kubewitness.backends.credentials import Credentials
 from kubewitness.documents import quoted
-from kubewitness.errors import InputError, Problem
+from kubewitness.errors import OptionsError, Problem
 from kubewitness.options import AuditOptions
-from kubewitness.policy import load_policy
+from kubewitness.options.flags import FLAG_OF
+from kubewitness.options.opening import (
+    CONFIG_FILE,
+    LOG_PATH,
+    at_flag,
+    attempt,
+    open_kubeconfig,
+    open_policy,
+)
+from kubewitness.options.origin import Origin, origin_of
 
 Findings = tuple[tuple[Problem, ...], tuple[Problem, ...]]
 """Problems, and warnings."""
 
 
-def examine_files(options: AuditOptions) -> Findings:
+def examine_files(options: AuditOptions, origins: Mapping[str, Origin]) -> Findings:
     """Return what is wrong with the policy, the kubeconfig and the place of the log."""
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    for path, look in (
-        (options.policy_file, _policy),
-        (options.webhook.config_file, _kubeconfig),
-        (options.log.path, _log),
-    ):
-        if path:
-            found = look(path)
-            problems += found[0]
-            warnings += found[1]
+    for look in (_policy_warnings, _kubeconfig_warnings):
+        try:
+            warnings += look(options, origins)
+        except OptionsError as error:
+            problems += error.problems
+    path = options.log.path
+    if path not in ("", "-") and (fault := _log_fault(Path(path))):
+        problems.append(origin_of(FLAG_OF[LOG_PATH], origins).problem(fault))
     return tuple(problems), tuple(warnings)
 
 
-def _policy(path: str) -> Findings:
-    return _read(path, lambda data: load_policy(data, path).dropped)
+def _policy_warnings(options: AuditOptions, origins: Mapping[str, Origin]) -> tuple[Problem, ...]:
+    policy = open_policy(options, origins)
+    return policy.dropped if policy is not None else ()
 
 
-def _kubeconfig(path: str) -> Findings:
-    directory = Path(path).parent
-    return _read(path, lambda data: load_kubeconfig(data, path, directory=directory).warnings)
-
-
-def _read(path: str, load: Callable[[bytes], tuple[Problem, ...]]) -> Findings:
-    try:
-        return (), tuple(load(Path(path).read_bytes()))
-    except OSError as error:
-        return (Problem(path, 0, 0, "", error.strerror or str(error)),), ()
-    except InputError as error:
-        return error.problems, ()
-
-
-def _log(path: str) -> Findings:
-    message = "" if path == "-" else _log_fault(Path(path))
-    return ((Problem("--audit-log-path", 0, 0, "", message),) if message else ()), ()
+def _kubeconfig_warnings(
+    options: AuditOptions, origins: Mapping[str, Origin]
+) -> tuple[Problem, ...]:
+    kubeconfig = open_kubeconfig(options, origins)
+    if kubeconfig is None:
+        return ()
+    attempt(CONFIG_FILE, origins, lambda: Credentials(kubeconfig))
+    return at_flag(origin_of(FLAG_OF[CONFIG_FILE], origins), kubeconfig.warnings)
 
 
 def _log_fault(path: Path) -> str:

@@ -3,14 +3,17 @@
 Source: audit specification section 12.
 """
 
+import logging
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import click
 
-from kubewitness.errors import Problem
-from kubewitness.options import FLAGS, Flag, examine_options
+from kubewitness.backends.pipeline import Pipeline
+from kubewitness.errors import OptionsError, Problem
+from kubewitness.options import FLAGS, Flag, Loaded, build_pipeline, examine_options
 
 PARAMETER = "audit"
 _CONFIG = "audit_config"
@@ -89,3 +92,15 @@ def _help(flag: Flag) -> tuple[str, str]:
     return f"{flag.argument} {flag.kind}", flag.help + (
         f"  [default: {default}]" if default else ""
     )
+
+
+def open_pipeline(audit: Loaded) -> Pipeline:
+    """Build what the flags of an `AuditCommand` ask for; with a fault, end the command with 2.
+
+    What backends have to say goes to standard error from then on.
+    """
+    logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        return build_pipeline(audit.options, origins=audit.origins)
+    except OptionsError as error:
+        refuse(error.problems, click.get_current_context())

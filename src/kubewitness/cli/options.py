@@ -82,7 +82,7 @@ def check(arguments: tuple[str, ...], *, files: bool, config: str | None, output
     file is made or changed. Variables are not read.
     """
     loaded = examine_options(_given(arguments, config), file=config)
-    found = examine_files(loaded.options) if files else ((), ())
+    found = examine_files(loaded.options, loaded.origins) if files else ((), ())
     problems = (*loaded.problems, *found[0])
     warnings = (*loaded.warnings, *found[1])
     if output == "json":

@@ -2,10 +2,10 @@
 
 `AuditOptions` is the whole as a value. `load_options` makes it of a command line, an environment
 and a file, and says everything that is wrong with them at once, where it stands. This is the room
-that knows every concrete backend. Not here: printing, and opening what the options name.
+that knows every concrete backend. Not here: printing.
 
 Read first: `model` (the settings), `flags` (how flags come from them), `load` (what goes before
-what). Source: audit specification section 12.
+what), `pipeline` (what wraps what). Source: audit specification section 12.
 """
 
 from kubewitness.options.composition import composition, describe
@@ -13,6 +13,7 @@ from kubewitness.options.flags import FLAGS, Flag
 from kubewitness.options.load import Loaded, examine_options, load_options
 from kubewitness.options.model import AuditOptions, LogOptions, WebhookOptions
 from kubewitness.options.pasted import read_pasted
+from kubewitness.options.pipeline import build_pipeline
 from kubewitness.options.reference import reference, reference_rows
 from kubewitness.options.validate import validate
 
@@ -23,6 +24,7 @@ __all__ = [
     "Loaded",
     "LogOptions",
     "WebhookOptions",
+    "build_pipeline",
     "composition",
     "describe",
     "examine_options",
