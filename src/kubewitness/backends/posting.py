@@ -6,7 +6,7 @@ try again (`webhook`), which server it is and with what credentials (`kubeconfig
 
 Unlike upstream's client, a redirect that would turn the POST into a GET (301, 302, 303) is a
 failure: following it loses the events while everything looks well. 307 and 308 are followed, never
-from https to http, and to another server without the credentials.
+from https to http, and to another server without token, password and impersonation.
 
 Source: audit specification sections 8.2 and 8.3; upstream client-go ``rest/request.go``.
 """
