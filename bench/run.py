@@ -27,6 +27,7 @@ from kubewitness.policy import Policy, bundled_policies, load_policy
 from kubewitness.request import attributes_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import backends
 from command import COMMAND, stream
 from vectors import cluster_log
 
@@ -87,6 +88,11 @@ class Bench:
         yield "warm", self.warm
         yield "cold", self.cold
         yield "many", self.many
+        yield "log", self.log
+        yield "webhook", self.webhook
+        yield "webhook", self.webhook_with_tls
+        yield "stalled", self.stalled_median
+        yield "stalled", self.stalled_slowest
         yield "evaluate", self.evaluate_file
         yield "convert", self.convert_file
 
@@ -145,6 +151,41 @@ class Bench:
             target=5_000_000,
         )
 
+    def log(self) -> Figure:
+        with backends.log() as running:
+            return self.measure(
+                "log, blocking",
+                lambda: backends.give(running, self.events),
+                unit="events/s",
+                target=90_000,
+                upstream="30,000",
+            )
+
+    def webhook(self) -> Figure:
+        return self.over_webhook("webhook, batch", tls=False)
+
+    def webhook_with_tls(self) -> Figure:
+        return self.over_webhook("webhook, batch, TLS", tls=True)
+
+    def over_webhook(self, name: str, *, tls: bool) -> Figure:
+        with backends.webhook(tls=tls) as running:
+            events = self.events * 3
+            return self.measure(
+                name,
+                lambda: backends.feed(running, events),
+                count=len(events),
+                unit="events/s",
+                target=60_000,
+            )
+
+    def stalled_median(self) -> Figure:
+        median, _ = backends.stalled_calls(self.events)
+        return Figure("call, stalled, median", median, 1, "ns", 20_000)
+
+    def stalled_slowest(self) -> Figure:
+        _, slowest = backends.stalled_calls(self.events)
+        return Figure("call, stalled, p99", slowest, 1, "ns", 1_000_000)
+
     def evaluate_file(self) -> Figure:
         return self.over_file("policy evaluate FILE", "policy", "evaluate", "gce", target=80_000)
 
@@ -194,6 +235,13 @@ def report_memory() -> None:
         print(f" {'-':>9} {'':>10}  {verdict}", flush=True)
 
 
+def report_growth(bench: Bench) -> None:
+    growth = backends.log_growth(bench.events)
+    verdict = "reached" if growth < 10 else "MISSED"
+    print(f"{'log, 1 GB written':<24} {growth:>14,.1f} {'MB more':<12} {10:>10}", end="")
+    print(f" {'-':>9} {'':>10}  {verdict}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeat", type=int, default=7, help="runs of each figure (default 7)")
@@ -212,6 +260,8 @@ def main() -> None:
             report(measure(), yardstick)
     if arguments.only in ("", "memory"):
         report_memory()
+    if arguments.only in ("", "growth"):
+        report_growth(bench)
 
 
 if __name__ == "__main__":

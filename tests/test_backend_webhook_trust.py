@@ -43,7 +43,7 @@ def is_delivered(kubeconfig: Path, **settings: object) -> tuple[bool, Sender]:
 
 
 def test_a_server_of_another_authority_gets_nothing(
-    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -55,7 +55,6 @@ def test_a_server_of_another_authority_gets_nothing(
         assert impostor.requests == []
     assert sender.dropped == {("webhook", Reason.NOT_ACCEPTED): 1}
     assert "its certificate is not trusted" in caplog.text
-    assert tmp_path
 
 
 def test_without_a_client_certificate_the_server_refuses(

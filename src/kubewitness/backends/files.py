@@ -3,10 +3,10 @@
 When a file is rotated is lumberjack's rule, to the byte: before the first write when the file
 would reach its size, before later ones when it would exceed it. What lumberjack does not do:
 
-- *Somebody moves or removes the file* (logrotate). Every millisecond, or every `_MOST_UNCHECKED`
-  lines, whichever is first, the path is compared with the open file; if it leads elsewhere, it is
-  opened anew. Lines written since the last look into a file that is removed are written again, so
-  none is lost by that; lines in a file that was only renamed are in good hands.
+- *Somebody moves or removes the file* (logrotate). After a write, but at most once a millisecond,
+  the path is compared with the open file; if it leads elsewhere, it is opened anew. What went into
+  a file that is removed since the last look is read back and written again, so none is lost by
+  that; lines in a file that was only renamed are in good hands.
 - *A write ends half-way* (full disk). What was written of the line is taken back. Where that cannot
   be, as on a pipe, the next line starts with a line break, so the torn one costs only itself.
 
@@ -31,8 +31,7 @@ MEGABYTE = 1024 * 1024
 STANDARD_OUTPUT = 1
 
 _PRIVATE = 0o600
-_FLAGS = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
-_MOST_UNCHECKED = 64
+_FLAGS = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _CHECK_EVERY = 0.001
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -116,22 +115,19 @@ class RotatedFile:
         self._identity = (0, 0)
         self._size = 0
         self._is_torn = False
-        self._unchecked: list[bytes] = []
-        self._owed: list[bytes] = []
+        self._sure = 0
+        self._uncounted = 0
+        self._owed = b""
         self._checked_at = clock.monotonic()
         _make_directories(path.parent, 0o700)
-        os.close(os.open(path, _FLAGS, _PRIVATE))
+        os.close(_opened(path, _PRIVATE))
 
     def write(self, line: bytes) -> None:
         """Append a line, after rotating the file if it is time."""
         if self._descriptor < 0 or 0 < self._max_bytes < self._size + len(line):
             self._make_room(len(line))
         self._append(line)
-        self._unchecked.append(line)
-        if (
-            len(self._unchecked) >= _MOST_UNCHECKED
-            or self._clock.monotonic() - self._checked_at >= _CHECK_EVERY
-        ):
+        if self._clock.monotonic() - self._checked_at >= _CHECK_EVERY:
             self._check()
 
     def reopen(self) -> None:
@@ -187,13 +183,13 @@ class RotatedFile:
     def _open(self, model: os.stat_result | None = None) -> None:
         """Open the file; if it has to be made, with the mode and owner of another one."""
         mode = _PRIVATE if model is None else stat.S_IMODE(model.st_mode)
-        descriptor = os.open(self._path, _FLAGS, mode)
+        descriptor = _opened(self._path, mode)
         if model is not None:
             self._give(descriptor, model)
         state = os.fstat(descriptor)
         self._descriptor = descriptor
         self._identity = (state.st_dev, state.st_ino)
-        self._size = state.st_size
+        self._size = self._sure = state.st_size
         self._is_torn = state.st_size > 0 and _ends_torn(self._path)
 
     def _give(self, descriptor: int, model: os.stat_result) -> None:
@@ -215,7 +211,6 @@ class RotatedFile:
         if state is not None:
             self._path.rename(backup_path(self._path, self._clock.now()))
             self._metrics.rotations.inc()
-        self._unchecked.clear()
         self._open(state)
         self._cleaner.start()
 
@@ -231,6 +226,7 @@ class RotatedFile:
             if fault is not None:
                 self._fail(written, fault)
         self._size += written
+        self._uncounted += written
         self._is_torn = False
 
     def _fail(self, written: int, error: OSError) -> NoReturn:
@@ -256,23 +252,24 @@ class RotatedFile:
     def _check(self) -> None:
         """See that the open file is the one at the path; if not, go on in that one."""
         self._checked_at = self._clock.monotonic()
-        unchecked, self._unchecked = self._unchecked, []
-        self._metrics.bytes_written.inc(sum(map(len, unchecked)))
+        self._metrics.bytes_written.inc(self._uncounted)
+        self._uncounted = 0
         try:
             state = _state_of(self._path)
         except OSError:  # not to be seen: as long as the open file takes lines, it gets them
             return
         if state is not None and (state.st_dev, state.st_ino) == self._identity:
-            self._size = state.st_size  # somebody may have emptied it
+            self._size = self._sure = state.st_size  # somebody may have emptied it
         else:
-            self._follow(unchecked)
+            self._follow()
 
-    def _follow(self, unchecked: list[bytes]) -> None:
+    def _follow(self) -> None:
         """Leave the open file for the one at the path, which is made if there is none."""
         left = self._descriptor
         state = os.fstat(left)
         if state.st_nlink == 0:
-            self._owed += unchecked
+            self._owed += _read(left, self._sure)
+            self._sure = self._size
         try:
             _make_directories(self._path.parent, 0o755)
             self._open(state if _state_of(self._path) is None else None)
@@ -287,9 +284,26 @@ class RotatedFile:
 
     def _pay(self) -> None:
         """Write again what went into a file that was removed."""
-        while self._owed:
-            self._append(self._owed[0])
-            del self._owed[0]
+        if self._owed:
+            self._append(self._owed)
+            self._owed = b""
+
+
+def _opened(path: Path, mode: int) -> int:
+    """Open a file for appending, and for reading back what was appended if that is allowed."""
+    try:
+        return os.open(path, _FLAGS | os.O_RDWR, mode)
+    except PermissionError:
+        return os.open(path, _FLAGS | os.O_WRONLY, mode)
+
+
+def _read(descriptor: int, start: int) -> bytes:
+    """Return what is in an open file from a place on; nothing if it may not be read."""
+    try:
+        size = os.fstat(descriptor).st_size
+        return os.pread(descriptor, size - start, start) if start < size else b""
+    except OSError:
+        return b""
 
 
 def _write(descriptor: int, data: bytes, written: int = 0) -> tuple[int, OSError | None]:

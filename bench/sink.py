@@ -1,6 +1,6 @@
 """A webhook receiver that does as little as can be done: for the figures of the webhook backend.
 
-    python bench/receiver.py [certificate key]
+    python bench/sink.py [file with certificate and key]
 
 Prints its port, answers every POST with 200 once the whole body is there, and throws it away.
 POST /stall is never answered.
