@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from command import COMMAND, ENVIRONMENT
+from receiver import Authority, Receiver, receiver
 from vectors import recorded
 
 ROOT = Path(__file__).parent.parent
@@ -24,8 +26,18 @@ rules:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def webhook(tmp_path: Path) -> Iterator[Receiver]:
+    """Run the webhook that the examples send to."""
+    authority = Authority(tmp_path)
+    with receiver(authority.server_context()) as running:
+        authority.kubeconfig(running.address)
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path, webhook: Receiver) -> Path:
     """Return a directory with the files that the examples name."""
+    assert webhook.port
     (tmp_path / "policy.yaml").write_text(POLICY)
     (tmp_path / "audit.log").write_bytes(recorded("gce.events.jsonl"))
     (tmp_path / "old-legacy.log").write_bytes(recorded("gce.legacy.log"))
@@ -44,6 +56,15 @@ def test_python_examples_run(code: str, place: Path) -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_event_of_the_example_arrives(place: Path, webhook: Receiver) -> None:
+    (code,) = [code for kind, code in BLOCKS if "build_pipeline" in code]
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=place, check=True)
+
+    assert len(code.splitlines()) <= 11
+    assert len(webhook.delivered) == 1
+    assert (place / "logs" / "audit.log").read_bytes().count(b"\n") == 1
 
 
 @pytest.mark.parametrize("code", numbered("sh"))
