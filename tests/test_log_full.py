@@ -154,6 +154,29 @@ def test_standard_output_without_a_reader_fails_lines_and_nothing_else() -> None
     os.close(writing)
 
 
+TO_DEVICE = """
+log = open_log(Path("/dev/stdout"), max_bytes=2000)
+try:
+    while True:
+        log.write(b"x" * 999)
+except BrokenPipeError:
+    sys.exit(7)
+"""
+
+
+def test_a_path_that_is_a_pipe_tells_that_its_reader_has_gone() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WITH_LOG + OPEN + TO_DEVICE], stdout=subprocess.PIPE, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5000) == (b"x" * 999 + b"\n") * 5
+        process.stdout.close()
+        try:
+            assert process.wait(SOON) == 7
+        finally:
+            process.kill()
+
+
 AS_NOBODY = """
 import os
 from log_files import NOBODY

@@ -20,6 +20,7 @@ import logging
 import os
 import select
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -290,11 +291,16 @@ class RotatedFile:
 
 
 def _opened(path: Path, mode: int) -> int:
-    """Open a file for appending, and for reading back what was appended if that is allowed."""
-    try:
-        return os.open(path, _FLAGS | os.O_RDWR, mode)
-    except PermissionError:
-        return os.open(path, _FLAGS | os.O_WRONLY, mode)
+    """Open a file for appending, and for reading back what was appended if that is allowed.
+
+    A pipe (``/dev/stdout`` may be one) is for writing only: with a reader of our own it would fill
+    up and hang us, instead of telling us that its reader has gone.
+    """
+    state = _state_of(path)
+    if state is None or stat.S_ISREG(state.st_mode):
+        with suppress(PermissionError):
+            return os.open(path, _FLAGS | os.O_RDWR, mode)
+    return os.open(path, _FLAGS | os.O_WRONLY, mode)
 
 
 def _read(descriptor: int, start: int) -> bytes:
