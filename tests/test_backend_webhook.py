@@ -322,6 +322,21 @@ def test_a_long_answer_is_not_read_to_its_end(server: Receiver, sender: Sender) 
     assert server.delivered == ["1", "2"]
 
 
+def test_an_answer_in_pieces_keeps_the_connection(server: Receiver, sender: Sender) -> None:
+    server.script = [Reply(200, {}, b"x" * 60_000)] * 3
+    for number in range(3):
+        assert sender.backend.process_events(events(number))
+
+    assert server.connections == 1
+
+
+def test_the_code_counts_also_when_the_body_never_ends(server: Receiver, sender: Sender) -> None:
+    server.script = [Reply(200, {"Content-Length": "1000"}, b"so far")]
+
+    assert sender.backend.process_events(events(1)) is True
+    assert len(server.requests) == 1
+
+
 def test_its_name_and_that_it_waits(sender: Sender) -> None:
     sender.backend.run()
     sender.backend.reopen()

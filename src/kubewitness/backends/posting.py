@@ -40,6 +40,7 @@ MOST_REDIRECTS = 10
 
 _CLOSING_ROUNDS = 1000
 _MOST_READ = 64 * 1024
+_BODY_SECONDS = 1.0
 _MOST_SHOWN = 200
 _CHUNK = 256 * 1024
 _POST_AGAIN_CODES = (307, 308)
@@ -200,7 +201,7 @@ class Poster:
             allow_redirects=False,
             trace_request_ctx=connection,
         ) as response:
-            text = await response.content.read(_MOST_READ)
+            text = await _start_of(response.content)
             if not response.content.at_eof():
                 response.close()
             return response.status, response.headers, text.decode("utf-8", "replace")
@@ -263,6 +264,16 @@ class Poster:
 
     def _told(self, problem: str) -> str:
         return f"POST {self._url.with_query(None)}: {problem}"
+
+
+async def _start_of(answer: aiohttp.StreamReader) -> bytes:
+    """Return what comes of an answer's body soon; what it says matters less than its code."""
+    text = b""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_BODY_SECONDS):
+            while len(text) < _MOST_READ and (piece := await answer.readany()):
+                text += piece
+    return text
 
 
 class _Body(Payload):
