@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clocks import HandClock
 from collecting import CollectingBackend, event, events
-from kubewitness.backends import BatchConfig, Reason, Seconds
+from kubewitness.backends import BatchConfig, Reason, Seconds, SystemClock
 from kubewitness.backends.buffered import BufferedBackend
 from kubewitness.backends.throttle import TokenBucket
 from kubewitness.event import Event
@@ -116,6 +116,21 @@ def test_with_batches_of_one_every_event_is_sent_at_once() -> None:
     bench.delegate.until_batches(2)
 
     assert bench.delegate.batches == [["1"], ["2"]]
+    bench.end()
+
+
+@pytest.mark.parametrize("max_wait", [0.0, -1.0])
+def test_without_a_wait_a_batch_is_what_there_is_and_nothing_spins(max_wait: float) -> None:
+    bench = Bench(replace(CONFIG, max_wait=Seconds(max_wait)))
+    bench.put(1, 2)
+    bench.start()
+    bench.delegate.until_batches(1)
+    bench.clock.until_waiting()
+    bench.put(3)
+    bench.delegate.until_batches(2)
+
+    assert bench.delegate.batches == [["1", "2"], ["3"]]
+    assert bench.clock.waits == []  # with a timeout, that is
     bench.end()
 
 
@@ -373,3 +388,21 @@ def test_an_event_is_shared_and_not_copied() -> None:
     bench.end()
 
     assert bench.delegate.received[0] is mine
+
+
+def test_waits_longer_than_the_machine_can_are_shortened() -> None:
+    condition = threading.Condition()
+    ready = threading.Event()
+
+    def wait() -> None:
+        with condition:
+            ready.set()
+            SystemClock().wait(condition, 1e300)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert ready.wait(10)
+    with condition:
+        condition.notify_all()
+    waiting.join(10)
+    assert not waiting.is_alive()

@@ -62,6 +62,8 @@ class BufferedBackend:
         self._clock = clock
         self._most_in_flight = in_flight
         self._failures = Failures("buffered", backend=backend, metrics=metrics, clock=clock)
+        # Without a wait there is nothing to wait for but the first event.
+        self._enough = config.max_size if config.max_wait > 0 else 1
         self._bucket = TokenBucket(config.throttle_qps, config.throttle_burst, clock.monotonic())
         self._condition = threading.Condition(threading.Lock())
         self._queue: deque[Event] = deque()
@@ -88,7 +90,7 @@ class BufferedBackend:
             closed = self._closed
             room = 0 if closed else self._config.buffer_size - len(self._queue)
             self._queue.extend(events if room >= len(events) else events[:room])
-            if self._collecting and len(self._queue) >= self._config.max_size:
+            if self._collecting and len(self._queue) >= self._enough:
                 self._condition.notify()
         if closed:
             self._failures(events, Reason.SHUT_DOWN, "audit backend shut down")
@@ -134,11 +136,10 @@ class BufferedBackend:
 
     def _collect(self) -> list[Event]:
         """Wait until a batch is full or due, or for the end; it may be empty."""
-        is_timed = self._config.max_size > 1
         with self._condition:
-            due = self._clock.monotonic() + self._config.max_wait if is_timed else None
+            due = self._clock.monotonic() + self._config.max_wait if self._enough > 1 else None
             self._collecting = True
-            while len(self._queue) < self._config.max_size and self._deadline is None:
+            while len(self._queue) < self._enough and self._deadline is None:
                 if due is not None and self._clock.monotonic() >= due:
                     break
                 self._clock.wait(self._condition, self._until(due))

@@ -32,5 +32,5 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
-        """Wait on the condition, at most `timeout` seconds."""
-        condition.wait(timeout)
+        """Wait on the condition, at most `timeout` seconds (and 292 years)."""
+        condition.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))

@@ -33,7 +33,8 @@ class Statistics(NamedTuple):
 class Pipeline:
     """Takes events and delivers them; used as a context manager, it starts and ends itself.
 
-    A program that ends without `shutdown` still delivers what is pending.
+    A program that ends without `shutdown` still delivers what is pending. Build it in the process
+    that uses it: threads do not outlive a fork.
 
     Attributes:
         policy: What is recorded; None when none was given, which for a server means nothing.

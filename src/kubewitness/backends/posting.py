@@ -159,7 +159,7 @@ class Poster:
             return Answer(0, self._told(f"no answer within {timeout:g} seconds"))
         except aiohttp.ClientConnectorCertificateError as error:
             return await self._distrust(error)
-        except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
+        except Exception as error:
             return Answer(0, self._told(str(error) or type(error).__name__))
 
     async def _follow(self, body: bytes) -> Answer:
