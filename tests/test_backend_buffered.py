@@ -227,7 +227,9 @@ def test_shutdown_gives_up_at_its_deadline_and_names_what_is_left(
 
     assert bench.delegate.batches == [["1"], ["2"]]
     assert bench.dropped == {("webhook", Reason.DEADLINE): 2}
-    assert "affecting 1 audit events: the time to shut down was over" in caplog.text
+    assert (
+        "affecting 1 audit events: the time to shut down was over before their turn" in caplog.text
+    )
     assert 'AUDIT: id="3"' in caplog.text
     assert "1 events more were lost since the last report (deadline)" in caplog.text
     assert bench.delegate.calls[-1] == "shutdown"

@@ -29,6 +29,9 @@ from kubewitness.backends.throttle import TokenBucket
 from kubewitness.event import Event
 from kubewitness.metrics import AuditMetrics
 
+_GRACE = 1.0
+_TOO_LATE = "the time to shut down was over before their turn"
+
 _log = logging.getLogger("kubewitness.backends")
 
 
@@ -69,6 +72,7 @@ class BufferedBackend:
         self._queue: deque[Event] = deque()
         self._collecting = False
         self._closed = False
+        self._in_hand: list[Event] = []
         self._in_flight = 0
         self._deadline: float | None = None
         self._worker: threading.Thread | None = None
@@ -118,10 +122,20 @@ class BufferedBackend:
             self._condition.notify_all()
         if self._worker is None:
             self._work()
-        else:  # it keeps the deadline itself, but for a call that hangs in the operating system
-            self._worker.join(max(0.0, deadline - self._clock.monotonic()) + 1)
+        else:  # it keeps the deadline itself, but for a write that hangs in the operating system
+            left = max(0.0, deadline - self._clock.monotonic())
+            self._worker.join(min(left + _GRACE, threading.TIMEOUT_MAX))
+            self._abandon()
         self._delegate.shutdown(deadline)
         self._failures.sum_up()
+
+    def _abandon(self) -> None:
+        """Drop what a thread that hangs did not get to."""
+        with self._condition:
+            self._closed = True
+            left = [*self._in_hand, *self._queue]
+            self._queue.clear()
+        self._failures(left, Reason.DEADLINE, _TOO_LATE)
 
     def _work(self) -> None:
         while self._deadline is None:
@@ -156,11 +170,19 @@ class BufferedBackend:
             return
         self._wait_for_token()
         if not self._wait_for_sender():
-            self._failures(batch, Reason.DEADLINE, "the time to shut down was over before its turn")
-        elif self._most_in_flight:
-            threading.Thread(target=self._deliver, args=(batch,), daemon=True).start()
-        else:
+            self._failures(batch, Reason.DEADLINE, _TOO_LATE)
+        elif not (self._most_in_flight and self._send_aside(batch)):
+            self._in_hand = batch
             self._deliver(batch)
+            self._in_hand = []
+
+    def _send_aside(self, batch: list[Event]) -> bool:
+        """Send a batch in a thread of its own; False if the machine has none left."""
+        try:
+            threading.Thread(target=self._deliver, args=(batch,), daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
 
     def _wait_for_token(self) -> None:
         if not self._config.throttle_enable:

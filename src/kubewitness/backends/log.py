@@ -87,12 +87,17 @@ class LogBackend:
 
     def shutdown(self, deadline: float) -> None:
         """Close the file; a clean-up under way may go on until the deadline."""
+        self._has_ended = True
+        left = max(0.0, deadline - self._clock.monotonic())
+        if not self._lock.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
+            _log.error("a write to the audit log hangs; the event may be lost")
+            return
         try:
-            with self._lock:
-                self._has_ended = True
-                self._file.close()
+            self._file.close()
         except OSError as error:
             _log.error("the audit log cannot be closed in good order: %s", _sentence(error))
+        finally:
+            self._lock.release()
         self._file.settle(max(0.0, deadline - self._clock.monotonic()))
         self._failures.sum_up()
 

@@ -4,16 +4,21 @@ What makes events (middleware, proxy, your own server) holds one of these. `opti
 """
 
 import atexit
+import logging
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
+from weakref import WeakSet
 
 from kubewitness.backends.backend import Backend
 from kubewitness.backends.clock import Clock
 from kubewitness.event import Event
 from kubewitness.metrics import AuditMetrics
 from kubewitness.policy import Policy
+
+_log = logging.getLogger("kubewitness.backends")
 
 
 class Statistics(NamedTuple):
@@ -34,7 +39,8 @@ class Pipeline:
     """Takes events and delivers them; used as a context manager, it starts and ends itself.
 
     A program that ends without `shutdown` still delivers what is pending. Build it in the process
-    that uses it: threads do not outlive a fork.
+    that uses it: threads do not outlive a fork, so in a child process it refuses events, and says
+    so.
 
     Attributes:
         policy: What is recorded; None when none was given, which for a server means nothing.
@@ -104,6 +110,7 @@ class Pipeline:
             ExceptionGroup: Several, or one of several; holds their OSErrors.
         """
         atexit.register(self.shutdown)
+        _running.add(self)
         if self.backend is not None:
             self.backend.run()
 
@@ -129,6 +136,13 @@ class Pipeline:
             seconds = self._shutdown_timeout if timeout is None else timeout
             self.backend.shutdown(self._clock.monotonic() + seconds)
 
+    def _refuse(self) -> None:
+        """Take no part in a child process, whose copies of threads and locks are dead."""
+        self._has_ended = True
+        self._lock = threading.Lock()
+        if self.backend is not None:
+            self.backend = _Refusing(self.backend)
+
     def statistics(self) -> Statistics:
         """Return how many events were taken, wait, and were dropped, at this moment."""
         sums = self.metrics.sums
@@ -140,3 +154,46 @@ class Pipeline:
                 for (end, reason), value in sums(self.metrics.dropped).items()
             },
         )
+
+
+class _Refusing:
+    """What stands in a child process for the backends of its parent.
+
+    It keeps them alive: they share sockets with the parent, which nobody here must close.
+    """
+
+    waits = False
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __repr__(self) -> str:
+        return "nowhere"
+
+    def process_events(self, events: Sequence[Event]) -> bool:
+        _log.error(
+            "%d audit events are lost: the pipeline was started before the process forked; "
+            "build and start it in the child",
+            len(events),
+        )
+        return False
+
+    def run(self) -> None:
+        pass
+
+    def reopen(self) -> None:
+        pass
+
+    def shutdown(self, deadline: float) -> None:
+        pass
+
+
+_running: WeakSet[Pipeline] = WeakSet()
+
+
+def _refuse_all() -> None:
+    for pipeline in tuple(_running):
+        pipeline._refuse()  # noqa: SLF001 - it is this module's
+
+
+os.register_at_fork(after_in_child=_refuse_all)
