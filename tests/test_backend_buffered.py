@@ -408,3 +408,18 @@ def test_waits_longer_than_the_machine_can_are_shortened() -> None:
         condition.notify_all()
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+def test_when_the_machine_has_no_thread_left_batches_are_sent_one_after_the_other() -> None:
+    bench = Bench(replace(CONFIG, max_size=1), in_flight=2)
+    bench.start()
+    usual = threading.stack_size(1 << 46)  # which no machine can give
+    try:
+        bench.put(1, 2, 3)
+        bench.delegate.until_batches(3)
+    finally:
+        threading.stack_size(usual)
+    bench.end()
+
+    assert bench.delegate.batches == [["1"], ["2"], ["3"]]
+    assert bench.delegate.most_at_once == 1
