@@ -63,6 +63,9 @@ class CollectingBackend:
     def reopen(self) -> None:
         self.calls.append("reopen")
 
+    def after_fork(self) -> None:
+        self.calls.append("after_fork")
+
     def shutdown(self, deadline: float) -> None:
         self.calls.append("shutdown")
         self.deadline = deadline

@@ -337,6 +337,12 @@ def test_the_code_counts_also_when_the_body_never_ends(server: Receiver, sender:
     assert len(server.requests) == 1
 
 
+def test_large_headers_of_an_answer_do_no_harm(server: Receiver, sender: Sender) -> None:
+    server.script = [Reply(200, {"Content-Security-Policy": "x" * 50_000})]
+
+    assert sender.backend.process_events(events(1)) is True
+
+
 def test_its_name_and_that_it_waits(sender: Sender) -> None:
     sender.backend.run()
     sender.backend.reopen()
@@ -353,5 +359,6 @@ def test_an_unreachable_address_says_which(
 
     assert sender.backend.process_events(events(1)) is False
     assert sender.timed() == {"error": 5}
-    assert "POST https://127.0.0.1:1/x: " in caplog.text
+    assert "POST https://127.0.0.1:1/x: cannot connect to 127.0.0.1:1: " in caplog.text
+    assert " object at 0x" not in caplog.text
     sender.end()

@@ -227,8 +227,9 @@ def test_another_server_gets_the_events_but_no_credentials(
 class Proxy:
     """A proxy on loopback that connects to whatever it is asked to, and remembers what."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, refuses: bool = False) -> None:
         self.asked: list[bytes] = []
+        self._refuses = refuses
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._serve)]
@@ -236,6 +237,9 @@ class Proxy:
 
     def _serve(self) -> None:
         client, _ = self._listening.accept()
+        if self._refuses:
+            self._refuse(client)
+            return
         head = b""
         while b"\r\n\r\n" not in head:
             head += client.recv(4096)
@@ -249,6 +253,14 @@ class Proxy:
         back.join()
         client.close()
         target.close()
+
+    def _refuse(self, client: socket.socket) -> None:
+        for _ in range(5):
+            self.asked.append(client.recv(4096))
+            client.sendall(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            client.close()
+            if len(self.asked) < 5:
+                client, _ = self._listening.accept()
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         try:
@@ -277,6 +289,35 @@ def test_a_proxy_of_the_kubeconfig_is_gone_through(authority: Authority, server:
     assert proxy.asked[0].startswith(b"CONNECT 127.0.0.1:%d" % server.port)
     assert b"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=" in proxy.asked[0]
     assert server.delivered == ["1"]
+
+
+def test_the_password_of_a_proxy_is_in_no_message(
+    authority: Authority, server: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = Proxy(refuses=True)
+    cluster = {
+        "server": server.address,
+        "certificate-authority": "ca.crt",
+        "proxy-url": proxy.address.replace("//", "//bob:s3cret@"),
+    }
+    well, _ = is_delivered(authority.kubeconfig("", cluster=cluster))
+    proxy.close()
+
+    assert well is False
+    assert "407" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_server_without_names_is_looked_at_once_and_not_for_long(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiver(authority.server_context("somebody.else")) as server:
+        well, sender = is_delivered(authority.kubeconfig(server.address))
+
+    assert well is False
+    assert sender.metrics.sums(sender.metrics.missing_san) == {(): 0}
+    assert "Hostname mismatch" in caplog.text or "IP address mismatch" in caplog.text
+    assert server.connections == 6  # five attempts, and one look
 
 
 def test_what_is_on_this_machine_is_not_proxied_by_the_environment(

@@ -74,6 +74,14 @@ def _ascii(host: str) -> str:
     return name
 
 
+def is_host(text: str) -> bool:
+    """Tell whether a text can be the name or the address of a host."""
+    try:
+        return bool(_ascii(text))
+    except ValueError:
+        return False
+
+
 def request_url(address: Address, query: str) -> str:
     """Return the URL of a request to an address, without a user; its path is cleaned."""
     host = f"[{address.host}]" if ":" in address.host else address.host

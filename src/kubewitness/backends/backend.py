@@ -40,6 +40,12 @@ class Backend(Protocol):
     def reopen(self) -> None:
         """Open files anew, because somebody rotated them; may be called by a signal handler."""
 
+    def after_fork(self) -> None:
+        """Start afresh in a child process, where threads are gone and locks may be held for ever.
+
+        What is pending is the parent's to deliver.
+        """
+
     def shutdown(self, deadline: float) -> None:
         """Deliver what is pending, and end; what is not delivered by the deadline is reported.
 

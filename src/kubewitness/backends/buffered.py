@@ -105,12 +105,26 @@ class BufferedBackend:
     def run(self) -> None:
         """Start the delegate and the thread that delivers."""
         self._delegate.run()
+        self._start()
+
+    def _start(self) -> None:
         self._worker = threading.Thread(target=self._work, name="audit-batches", daemon=True)
         self._worker.start()
 
     def reopen(self) -> None:
         """Have the wrapped backend open its files anew."""
         self._delegate.reopen()
+
+    def after_fork(self) -> None:
+        """Start a thread of our own, with an empty buffer: the parent delivers what it has."""
+        self._condition = threading.Condition(threading.Lock())
+        self._queue.clear()
+        self._in_flight = 0
+        self._in_hand = []
+        self._failures.after_fork()
+        self._delegate.after_fork()
+        if self._worker is not None and not self._closed:
+            self._start()
 
     def shutdown(self, deadline: float) -> None:
         """Deliver what the buffer holds, then end the wrapped backend.
@@ -133,7 +147,7 @@ class BufferedBackend:
         """Drop what a thread that hangs did not get to."""
         with self._condition:
             self._closed = True
-            left = [*self._in_hand, *self._queue]
+            left = [*self._in_hand[1:], *self._queue]  # the first one is the delegate's to report
             self._queue.clear()
         self._failures(left, Reason.DEADLINE, _TOO_LATE)
 

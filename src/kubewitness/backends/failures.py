@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from kubewitness.backends.clock import Clock
 from kubewitness.codec import encode_legacy
-from kubewitness.errors import EncodeError, printable
+from kubewitness.errors import printable
 from kubewitness.event import Event
 from kubewitness.metrics import AuditMetrics
 
@@ -81,6 +81,17 @@ class Failures:
             more = self._unreported.pop(reason, 0)
         _log.error("%s", self._report(events, error) + self._since(more, reason))
 
+    def count(self, number: int, reason: Reason, error: str) -> None:
+        """Take note of events that are not known any more, but by their number."""
+        if number:
+            self._metrics.errors.labels(self._plugin).inc(number)
+            self._metrics.dropped.labels(self._backend, reason).inc(number)
+            _log.error("audit plugin '%s': %d events are lost: %s", self._plugin, number, error)
+
+    def after_fork(self) -> None:
+        """Renew the lock, which a thread of the parent may have held."""
+        self._lock = threading.Lock()
+
     def sum_up(self) -> None:
         """Report what was counted since the last reports; called when a backend ends."""
         with self._lock:
@@ -106,5 +117,6 @@ class Failures:
 def _line(event: Event) -> str:
     try:
         return encode_legacy(event).decode()
-    except EncodeError:
-        return f'AUDIT: id="{printable(event.audit_id)}" stage="{printable(event.stage)}"\n'
+    except Exception:
+        audit_id, stage = printable(str(event.audit_id)), printable(str(event.stage))
+        return f'AUDIT: id="{audit_id}" stage="{stage}"\n'

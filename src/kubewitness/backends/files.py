@@ -42,6 +42,10 @@ _log = logging.getLogger("kubewitness.backends")
 class LineFile(Protocol):
     """Where lines go."""
 
+    @property
+    def owed(self) -> int:
+        """How many lines went into a file that is no more, and are in no other yet."""
+
     def write(self, line: bytes) -> None:
         """Append a line, newline included.
 
@@ -65,6 +69,8 @@ class LineFile(Protocol):
 
 class StandardOutput:
     """The process's standard output: nothing is rotated, nothing opened anew."""
+
+    owed = 0
 
     def __init__(self, *, metrics: AuditMetrics, descriptor: int = STANDARD_OUTPUT) -> None:
         self._metrics = metrics
@@ -122,6 +128,11 @@ class RotatedFile:
         self._checked_at = clock.monotonic()
         _make_directories(path.parent, 0o700)
         os.close(_opened(path, _PRIVATE))
+
+    @property
+    def owed(self) -> int:
+        """How many lines went into a file that was removed, and wait to be written again."""
+        return self._owed.count(b"\n")
 
     def write(self, line: bytes) -> None:
         """Append a line, after rotating the file if it is time."""

@@ -38,6 +38,10 @@ class IgnoreErrorsBackend:
         """Have the wrapped backend open its files anew."""
         self._delegate.reopen()
 
+    def after_fork(self) -> None:
+        """Have the wrapped backend start afresh."""
+        self._delegate.after_fork()
+
     def shutdown(self, deadline: float) -> None:
         """End the wrapped backend."""
         self._delegate.shutdown(deadline)

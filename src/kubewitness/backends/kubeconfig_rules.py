@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from kubewitness.backends.address import parse_address, with_scheme
+from kubewitness.backends.address import is_host, parse_address, with_scheme
 from kubewitness.documents import closest, quoted, shown
 
 Fault = tuple[str, str]
@@ -121,6 +121,9 @@ def _cluster_faults(cluster: Section, *, is_http: bool) -> Iterator[Fault]:
     if "insecure-skip-tls-verify" in values and _has(values, "certificate-authority"):
         message = "with it no certificate-authority is used; remove one of the two"
         yield f"{path}.insecure-skip-tls-verify", message
+    name = values.get("tls-server-name", "")
+    if name and not is_host(name):
+        yield f"{path}.tls-server-name", "not the name of a host, as a certificate may have it"
     yield from _pem_faults(cluster, "certificate-authority-data", "CERTIFICATE-----")
 
 

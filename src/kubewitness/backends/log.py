@@ -23,6 +23,7 @@ from kubewitness.event import Event
 from kubewitness.metrics import AuditMetrics
 
 _STANDARD_OUTPUT = "-"
+_GRACE = 1.0
 
 _log = logging.getLogger("kubewitness.backends")
 
@@ -85,33 +86,44 @@ class LogBackend:
         finally:
             self._lock.release()
 
+    def after_fork(self) -> None:
+        """Renew the lock; the file is shared with the parent, each writes whole lines."""
+        self._lock = threading.Lock()
+        self._failures.after_fork()
+
     def shutdown(self, deadline: float) -> None:
         """Close the file; a clean-up under way may go on until the deadline."""
         self._has_ended = True
-        left = max(0.0, deadline - self._clock.monotonic())
-        if not self._lock.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
-            _log.error("a write to the audit log hangs; the event may be lost")
-            return
+        left = max(_GRACE, deadline - self._clock.monotonic())
+        if self._lock.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
+            try:
+                self._close()
+            finally:
+                self._lock.release()
+        else:
+            self._failures.count(1, Reason.DEADLINE, "a write to the audit log hangs")
+        self._file.settle(max(0.0, deadline - self._clock.monotonic()))
+        self._failures.sum_up()
+
+    def _close(self) -> None:
         try:
             self._file.close()
         except OSError as error:
-            _log.error("the audit log cannot be closed in good order: %s", _sentence(error))
-        finally:
-            self._lock.release()
-        self._file.settle(max(0.0, deadline - self._clock.monotonic()))
-        self._failures.sum_up()
+            self._failures.count(self._file.owed, Reason.WRITE_FAILED, _sentence(error))
 
     def _write(self, event: Event) -> bool:
         reason, told = Reason.SHUT_DOWN, "the log backend has been shut down"
         try:
             line = self._encode(event)
             with self._lock:
-                if self._is_reopen_due:
-                    self._is_reopen_due = False
-                    self._file.reopen()
-                if not self._has_ended:
+                is_open = not self._has_ended
+                if is_open:
                     self._file.write(line)
-                    return True
+            if self._is_reopen_due:  # a signal came while the lock was held
+                self._is_reopen_due = False
+                self.reopen()
+            if is_open:
+                return True
         except EncodeError as error:
             reason, told = Reason.UNENCODABLE, str(error)
         except OSError as error:
@@ -124,10 +136,22 @@ def _encoder(log_format: str) -> Callable[[Event], bytes]:
     if log_format == "json":
         return encode
     if log_format == "legacy":
-        return encode_legacy
+        return _typed(encode_legacy)
     if log_format == "two-line":
-        return _TwoLines()
+        return _typed(_TwoLines())
     raise ValueError(f'unknown log format "{log_format}", write json, legacy or two-line')
+
+
+def _typed(encode: Callable[[Event], bytes]) -> Callable[[Event], bytes]:
+    """Return an encoder of text that refuses events whose fields are of wrong types."""
+
+    def encode_typed(event: Event) -> bytes:
+        try:
+            return encode(event)
+        except (TypeError, ValueError, AttributeError) as error:  # made by hand
+            raise EncodeError(f"an event with a field of a wrong type: {error}") from None
+
+    return encode_typed
 
 
 class _TwoLines:

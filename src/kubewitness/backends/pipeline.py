@@ -4,21 +4,17 @@ What makes events (middleware, proxy, your own server) holds one of these. `opti
 """
 
 import atexit
-import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
-from weakref import WeakSet
 
 from kubewitness.backends.backend import Backend
 from kubewitness.backends.clock import Clock
 from kubewitness.event import Event
 from kubewitness.metrics import AuditMetrics
 from kubewitness.policy import Policy
-
-_log = logging.getLogger("kubewitness.backends")
 
 
 class Statistics(NamedTuple):
@@ -38,9 +34,8 @@ class Statistics(NamedTuple):
 class Pipeline:
     """Takes events and delivers them; used as a context manager, it starts and ends itself.
 
-    A program that ends without `shutdown` still delivers what is pending. Build it in the process
-    that uses it: threads do not outlive a fork, so in a child process it refuses events, and says
-    so.
+    A program that ends without `shutdown` still delivers what is pending. In a forked child it
+    starts afresh: what was pending at the fork is delivered by the parent.
 
     Attributes:
         policy: What is recorded; None when none was given, which for a server means nothing.
@@ -109,7 +104,6 @@ class Pipeline:
             OSError: One of them cannot work.
             ExceptionGroup: Several, or one of several; holds their OSErrors.
         """
-        atexit.register(self.shutdown)
         _running.add(self)
         if self.backend is not None:
             self.backend.run()
@@ -127,21 +121,20 @@ class Pipeline:
         Args:
             timeout: Seconds; the pipeline's own `shutdown_timeout` when None.
         """
-        with self._lock:
-            has_ended, self._has_ended = self._has_ended, True
-        if has_ended:
-            return
-        atexit.unregister(self.shutdown)
-        if self.backend is not None:
-            seconds = self._shutdown_timeout if timeout is None else timeout
-            self.backend.shutdown(self._clock.monotonic() + seconds)
+        with self._lock:  # who comes second waits, and finds nothing left to do
+            if self._has_ended:
+                return
+            self._has_ended = True
+            if self.backend is not None:
+                seconds = self._shutdown_timeout if timeout is None else timeout
+                self.backend.shutdown(self._clock.monotonic() + seconds)
+            _running.discard(self)
 
-    def _refuse(self) -> None:
-        """Take no part in a child process, whose copies of threads and locks are dead."""
-        self._has_ended = True
+    def after_fork(self) -> None:
+        """Start afresh in a child process; called by itself after a fork."""
         self._lock = threading.Lock()
         if self.backend is not None:
-            self.backend = _Refusing(self.backend)
+            self.backend.after_fork()
 
     def statistics(self) -> Statistics:
         """Return how many events were taken, wait, and were dropped, at this moment."""
@@ -156,44 +149,19 @@ class Pipeline:
         )
 
 
-class _Refusing:
-    """What stands in a child process for the backends of its parent.
-
-    It keeps them alive: they share sockets with the parent, which nobody here must close.
-    """
-
-    waits = False
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def __repr__(self) -> str:
-        return "nowhere"
-
-    def process_events(self, events: Sequence[Event]) -> bool:
-        _log.error(
-            "%d audit events are lost: the pipeline was started before the process forked; "
-            "build and start it in the child",
-            len(events),
-        )
-        return False
-
-    def run(self) -> None:
-        pass
-
-    def reopen(self) -> None:
-        pass
-
-    def shutdown(self, deadline: float) -> None:
-        pass
+_running: set[Pipeline] = set()
 
 
-_running: WeakSet[Pipeline] = WeakSet()
-
-
-def _refuse_all() -> None:
+def _shut_down_all() -> None:
     for pipeline in tuple(_running):
-        pipeline._refuse()  # noqa: SLF001 - it is this module's
+        pipeline.shutdown()
 
 
-os.register_at_fork(after_in_child=_refuse_all)
+def _start_afresh() -> None:
+    for pipeline in tuple(_running):
+        pipeline.after_fork()
+
+
+# The usual hook comes too late: name resolution, and in Python 3.12 any new thread, fails there.
+getattr(threading, "_register_atexit", atexit.register)(_shut_down_all)
+os.register_at_fork(after_in_child=_start_afresh)

@@ -12,6 +12,7 @@ Source: audit specification sections 8.2 and 8.3; upstream client-go ``rest/requ
 """
 
 import asyncio
+import base64
 import socket
 import ssl
 import threading
@@ -41,6 +42,8 @@ MOST_REDIRECTS = 10
 _CLOSING_ROUNDS = 1000
 _MOST_READ = 64 * 1024
 _BODY_SECONDS = 1.0
+_PROBE_SECONDS = 5.0
+_MOST_HEADER = 1024 * 1024
 _MOST_SHOWN = 200
 _CHUNK = 256 * 1024
 _POST_AGAIN_CODES = (307, 308)
@@ -87,12 +90,15 @@ class Poster:
         self._kubeconfig = kubeconfig
         self._credentials = credentials
         self._url = URL(post_url(kubeconfig), encoded=True)
-        self._proxy = proxy_of(kubeconfig, environment)
+        self._proxy, self._proxy_headers = _proxy(proxy_of(kubeconfig, environment))
+        self._has_probed = False
+        self._names_hosts = True
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._session: aiohttp.ClientSession | None = None
         self._posts: set[Future[Answer]] = set()
+        self._inherited: list[object] = []
         self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def post(self, body: bytes, *, timeout: float) -> Answer:
@@ -118,15 +124,39 @@ class Poster:
         for post in tuple(self._posts):
             post.cancel()
 
-    def close(self) -> None:
-        """Close the connections and end the thread."""
+    def start(self) -> None:
+        """Start the thread, which `post` does, too: a process that ends can start none."""
+        with self._lock:
+            if self._loop is None:
+                self._start()
+
+    def close(self, timeout: float) -> None:
+        """Close the connections and end the thread.
+
+        Args:
+            timeout: Seconds. What hangs for longer, as the name resolution of a server may, is left
+                to the end of the process.
+        """
         with self._lock:
             loop, thread, self._loop = self._loop, self._thread, None
-        if loop is not None and thread is not None:
-            asyncio.run_coroutine_threadsafe(self._close_session(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+        if loop is None or thread is None:
+            return
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._close_session(), loop).result(timeout)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout)
+        if not thread.is_alive():  # closing waits for name resolutions
+            closing = threading.Thread(target=loop.close, daemon=True)
+            closing.start()
+            closing.join(timeout)
+
+    def after_fork(self) -> None:
+        """Start afresh in a child process; the parent's connections are kept, but not used."""
+        self._inherited.append((self._loop, self._thread, self._session))
+        self._lock = threading.Lock()
+        self._loop = self._thread = self._session = None
+        self._posts = set()
+        self._sockets = WeakSet()
 
     def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = uvloop.new_event_loop()
@@ -154,11 +184,18 @@ class Poster:
     async def _post(self, body: bytes, timeout: float) -> Answer:
         try:
             async with asyncio.timeout(timeout):
-                return await self._follow(body)
+                try:
+                    return await self._follow(body)
+                except aiohttp.ClientConnectorCertificateError as error:
+                    return await self._distrust(error)
         except TimeoutError:
             return Answer(0, self._told(f"no answer within {timeout:g} seconds"))
-        except aiohttp.ClientConnectorCertificateError as error:
-            return await self._distrust(error)
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror or type(error.os_error).__name__
+            where = f"{error.host}:{error.port}"
+            return Answer(0, self._told(f"cannot connect to {where}: {reason}"))
+        except aiohttp.ClientResponseError as error:  # its own text may hold a proxy's password
+            return Answer(0, self._told(f"no usable answer ({error.status}): {error.message}"))
         except Exception as error:
             return Answer(0, self._told(str(error) or type(error).__name__))
 
@@ -198,6 +235,7 @@ class Poster:
             ssl=context or True,
             server_hostname=(self._kubeconfig.tls_server_name or None) if own else None,
             proxy=self._proxy,
+            proxy_headers=self._proxy_headers if self._proxy else None,
             allow_redirects=False,
             trace_request_ctx=connection,
         ) as response:
@@ -217,6 +255,8 @@ class Poster:
             timeout=aiohttp.ClientTimeout(total=None),
             trace_configs=[trace],
             auto_decompress=False,
+            max_line_size=_MOST_HEADER,
+            max_field_size=_MOST_HEADER,
         )
         return self._session
 
@@ -250,16 +290,21 @@ class Poster:
 
     async def _distrust(self, error: aiohttp.ClientConnectorCertificateError) -> Answer:
         """Say what is wrong with the server's certificate."""
-        fault = await asyncio.to_thread(self._fault_of, error)
+        fault = await self._fault_of(error)
         told = f"its certificate is not trusted: {error.certificate_error}"
         return Answer(0, self._told(f"{told}; {fault}" if fault else told), fault=fault)
 
-    def _fault_of(self, error: aiohttp.ClientConnectorCertificateError) -> CertificateFault | None:
+    async def _fault_of(
+        self, error: aiohttp.ClientConnectorCertificateError
+    ) -> CertificateFault | None:
         code = getattr(error.certificate_error, "verify_code", 0)
         if code == _WEAK_DIGEST:
             return CertificateFault.SHA1
-        if code in _NAME_MISMATCHES and not _names_hosts(error.host, error.port or 443):
-            return CertificateFault.MISSING_SAN
+        if code in _NAME_MISMATCHES and self._proxy is None:
+            if not self._has_probed:
+                self._has_probed = True
+                self._names_hosts = await _names_hosts(error.host, error.port)
+            return None if self._names_hosts else CertificateFault.MISSING_SAN
         return None
 
     def _told(self, problem: str) -> str:
@@ -300,13 +345,30 @@ class _Body(Payload):
         await self.write(writer)
 
 
-def _names_hosts(host: str, port: int) -> bool:
+async def _names_hosts(host: str, port: int | None) -> bool:
     """Tell whether a server's certificate has names at all; nothing is sent to the server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     try:
-        certificate = ssl.get_server_certificate((host, port), timeout=5)
-    except OSError:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except OSError:  # a timeout is one
         return True  # not known, so nothing is said
-    return _SUBJECT_ALT_NAME in ssl.PEM_cert_to_DER_cert(certificate)
+    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    return _SUBJECT_ALT_NAME in certificate
+
+
+def _proxy(address: str | None) -> tuple[URL | None, dict[str, str]]:
+    """Take the password out of a proxy's URL and into a header, so that no error can show it."""
+    if address is None:
+        return None, {}
+    url = URL(address)
+    if url.user is None:
+        return url, {}
+    secret = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+    return url.with_user(None), {"Proxy-Authorization": f"Basic {secret}"}
 
 
 async def _note_reuse(

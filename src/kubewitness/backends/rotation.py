@@ -150,8 +150,16 @@ class Cleaner:
         with self._changed:
             self._is_due = True
             if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="audit-log", daemon=True)
-                self._worker.start()
+                self._begin()
+
+    def _begin(self) -> None:
+        worker = threading.Thread(target=self._work, name="audit-log", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError as error:  # the next rotation tries again
+            _log.warning("cannot clean up beside %s: %s", self._path, error)
+        else:
+            self._worker = worker
 
     def wait(self, timeout: float) -> None:
         """Wait until nothing is left to be done, at most some seconds."""

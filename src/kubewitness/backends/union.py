@@ -3,6 +3,7 @@
 Source: audit specification section 10; upstream ``pkg/audit/union.go``.
 """
 
+import threading
 from collections.abc import Sequence
 
 from kubewitness.backends.backend import Backend
@@ -13,11 +14,12 @@ class UnionBackend:
     """Hands events to every backend in order; well only if all of them are.
 
     Args:
-        backends: At least one. They are called in this order, and end in it.
+        backends: At least one. They are called in this order.
     """
 
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = tuple(backends)
+        self._rest = self._backends[1:]
 
     def __repr__(self) -> str:
         return f"union[{','.join(map(repr, self._backends))}]"
@@ -52,7 +54,20 @@ class UnionBackend:
         for backend in self._backends:
             backend.reopen()
 
-    def shutdown(self, deadline: float) -> None:
-        """End one after the other, all of them by the same deadline."""
+    def after_fork(self) -> None:
+        """Have all of them start afresh."""
         for backend in self._backends:
-            backend.shutdown(deadline)
+            backend.after_fork()
+
+    def shutdown(self, deadline: float) -> None:
+        """End all of them at once, so that one that hangs does not use up the others' time."""
+        others = [threading.Thread(target=each.shutdown, args=(deadline,)) for each in self._rest]
+        for thread in others:
+            try:
+                thread.start()
+            except RuntimeError:  # no thread left: then one after the other
+                thread.run()
+        self._backends[0].shutdown(deadline)
+        for thread in others:
+            if thread.is_alive():
+                thread.join()

@@ -30,6 +30,7 @@ RESENDS = 10
 
 _GROWTH = 1.5
 _JITTER = 0.2
+_GRACE = 1.0
 
 
 class WebhookBackend:
@@ -92,7 +93,8 @@ class WebhookBackend:
             self._leave()
 
     def run(self) -> None:
-        """Do nothing: connections are made when there is something to send."""
+        """Start the thread of the connections; those are made when there is something to send."""
+        self._poster.start()
 
     def reopen(self) -> None:
         """Do nothing: there are no files."""
@@ -107,8 +109,15 @@ class WebhookBackend:
             while self._callers:  # those given up return at once, whatever the clock says
                 self._poster.abort()
                 self._condition.wait(0.1)
-        self._poster.close()
+        self._poster.close(max(_GRACE, deadline - self._clock.monotonic()))
         self._failures.sum_up()
+
+    def after_fork(self) -> None:
+        """Send over connections of our own; what the parent is sending is its matter."""
+        self._condition = threading.Condition()
+        self._callers = 0
+        self._failures.after_fork()
+        self._poster.after_fork()
 
     def _enter(self) -> bool:
         with self._condition:

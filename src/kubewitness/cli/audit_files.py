@@ -55,6 +55,13 @@ def _kubeconfig_warnings(
 
 def _log_fault(path: Path) -> str:
     """Return why events cannot be written to a file; directories that lack would be made."""
+    try:
+        return _place_fault(path)
+    except OSError as error:
+        return f"{quoted(str(path))}: {error.strerror}"
+
+
+def _place_fault(path: Path) -> str:
     if path.exists():
         if path.is_dir():
             return f"{quoted(str(path))} is a directory; name a file in it"

@@ -44,7 +44,8 @@ def encode(event: Event) -> bytes:
     """Return the event as its audit-log line, newline included.
 
     Raises:
-        EncodeError: A recorded object is not JSON, or a timestamp is not RFC 3339.
+        EncodeError: A recorded object is not JSON, a timestamp is not RFC 3339, or a field holds
+            something of another type than its own.
     """
     return EVENT_HEAD + _members(event)[1:] + b"\n"
 
@@ -82,6 +83,13 @@ def _compact_patiently(document: bytes) -> bytes:
 
 def _members(event: Event) -> bytes:
     """Return the event's members as a JSON object without kind and apiVersion."""
+    try:
+        return _typed_members(event)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # made by hand
+        raise EncodeError(f"an event with a field of a wrong type: {error}") from None
+
+
+def _typed_members(event: Event) -> bytes:
     if not _is_canonical(event):
         event = replace(event, **_corrections(event))
     try:
