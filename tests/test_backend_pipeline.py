@@ -44,7 +44,7 @@ pipeline.shutdown()
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     script = code.format(tests=str(Path(__file__).parent))
     return subprocess.run(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, "-W", "ignore:This process", "-c", script, *arguments],
         env=ENVIRONMENT,
         capture_output=True,
         timeout=60,

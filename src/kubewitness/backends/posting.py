@@ -147,8 +147,9 @@ class Poster:
         thread.join(timeout)
         if not thread.is_alive():  # closing waits for name resolutions
             closing = threading.Thread(target=loop.close, daemon=True)
-            closing.start()
-            closing.join(timeout)
+            with suppress(RuntimeError):  # a process that ends may start no thread, nor needs to
+                closing.start()
+                closing.join(timeout)
 
     def after_fork(self) -> None:
         """Start afresh in a child process; the parent's connections are kept, but not used."""

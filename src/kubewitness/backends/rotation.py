@@ -156,8 +156,9 @@ class Cleaner:
         worker = threading.Thread(target=self._work, name="audit-log", daemon=True)
         try:
             worker.start()
-        except RuntimeError as error:  # the next rotation tries again
-            _log.warning("cannot clean up beside %s: %s", self._path, error)
+        except RuntimeError as error:  # the next rotation, or the next process, does it
+            if "interpreter shutdown" not in str(error):
+                _log.warning("cannot clean up beside %s: %s", self._path, error)
         else:
             self._worker = worker
 
