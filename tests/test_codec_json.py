@@ -473,3 +473,18 @@ def test_white_space_between_tokens_and_only_there_is_left_out(
 
     written = members(Event(request_object=msgspec.Raw(loose)))
     assert written == (b"" if value is None else b',"requestObject":' + tight)
+
+
+@pytest.mark.parametrize("user_agent", ["", "\udcff"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"annotations": {1: "a"}},
+        {"request_object": {"a": 1}},
+        {"request_received_timestamp": 17},
+        {"user": object()},
+    ],
+)
+def test_a_field_of_a_wrong_type_is_told(user_agent: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(EncodeError, match=r"wrong type|not JSON"):
+        encode(Event(user_agent=user_agent, **fields))

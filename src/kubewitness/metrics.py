@@ -7,12 +7,37 @@ Not here: who counts what (each room does), and the HTTP endpoint that serves th
 Source: audit specification section 11; upstream ``pkg/audit/metrics.go``.
 """
 
+import threading
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The media type of `AuditMetrics.exposition`."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Tally(Collector):
+    """A counter without labels at half the cost of the library's, for what every event counts."""
+
+    def __init__(self, name: str, text: str, *, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._text = text
+        self._lock = threading.Lock()
+        self._count = 0
+        registry.register(self)
+
+    def inc(self, amount: int = 1) -> None:
+        """Add to the count."""
+        with self._lock:
+            self._count += amount
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the count, for the registry."""
+        yield CounterMetricFamily(self._name, self._text, value=self._count)
 
 
 class AuditMetrics:
@@ -30,7 +55,7 @@ class AuditMetrics:
         """Return everything in the text format that Prometheus scrapes, see `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
-    def sums(self, metric: Counter | Gauge) -> dict[tuple[str, ...], float]:
+    def sums(self, metric: Counter | Gauge | Tally) -> dict[tuple[str, ...], float]:
         """Return a counter's or gauge's values by the values of its labels."""
         return {
             tuple(sample.labels.values()): sample.value
@@ -40,9 +65,10 @@ class AuditMetrics:
         }
 
     def _upstream(self) -> None:
-        self.events = self._counter(
+        self.events = Tally(
             "apiserver_audit_event_total",
             "[ALPHA] Counter of audit events generated and sent to the audit backend.",
+            registry=self.registry,
         )
         self.errors = self._counter(
             "apiserver_audit_error_total",

@@ -84,18 +84,14 @@ def _compact_patiently(document: bytes) -> bytes:
 def _members(event: Event) -> bytes:
     """Return the event's members as a JSON object without kind and apiVersion."""
     try:
-        return _typed_members(event)
+        if not _is_canonical(event):
+            event = replace(event, **_corrections(event))
+        try:
+            text = _ENCODER.encode(event)
+        except UnicodeEncodeError:
+            text = _encode_broken_text(event)
     except (TypeError, ValueError, AttributeError, OverflowError) as error:  # made by hand
         raise EncodeError(f"an event with a field of a wrong type: {error}") from None
-
-
-def _typed_members(event: Event) -> bytes:
-    if not _is_canonical(event):
-        event = replace(event, **_corrections(event))
-    try:
-        text = _ENCODER.encode(event)
-    except UnicodeEncodeError:
-        text = _encode_broken_text(event)
     if _LF in text or _TAB in text or _CR in text:  # in JSON these are never in strings
         return _members(replace(event, **_compacted(event)))
     return _escape_html(text)
