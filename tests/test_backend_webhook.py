@@ -343,6 +343,27 @@ def test_large_headers_of_an_answer_do_no_harm(server: Receiver, sender: Sender)
     assert sender.backend.process_events(events(1)) is True
 
 
+def test_without_a_thread_left_the_next_attempt_tries_again(authority: Authority) -> None:
+    with receiver(authority.server_context()) as server:
+        sender = Sender(authority.kubeconfig(server.address))
+        usual = threading.stack_size(1 << 46)  # which no machine can give
+        try:
+            sender.backend.run()
+            assert sender.backend.process_events(events(1)) is False
+        finally:
+            threading.stack_size(usual)
+        assert sender.timed() == {"error": 5}
+        assert sender.backend.process_events(events(2)) is True
+        sender.end()
+
+
+def test_the_longest_deadline_is_no_error(server: Receiver, sender: Sender) -> None:
+    sender.backend.process_events(events(1))
+    sender.backend.shutdown(1e300)
+
+    assert server.delivered == ["1"]
+
+
 def test_its_name_and_that_it_waits(sender: Sender) -> None:
     sender.backend.run()
     sender.backend.reopen()

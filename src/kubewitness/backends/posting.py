@@ -108,16 +108,23 @@ class Poster:
             body: A JSON document.
             timeout: Seconds for all of it, the reading of the answer included.
         """
-        with self._lock:
-            loop = self._loop or self._start()
-            post = asyncio.run_coroutine_threadsafe(self._post(body, timeout), loop)
-            self._posts.add(post)
+        try:
+            post = self._begin(body, timeout)
+        except RuntimeError as error:  # the machine has no thread left
+            return Answer(0, self._told(str(error)))
         try:
             return post.result()
         except CancelledError:
             return Answer(0, self._told("given up, the process shuts down"))
         finally:
             self._posts.discard(post)
+
+    def _begin(self, body: bytes, timeout: float) -> "Future[Answer]":
+        with self._lock:
+            loop = self._loop or self._start()
+            post = asyncio.run_coroutine_threadsafe(self._post(body, timeout), loop)
+            self._posts.add(post)
+        return post
 
     def abort(self) -> None:
         """Give up every POST that is under way."""
@@ -126,7 +133,7 @@ class Poster:
 
     def start(self) -> None:
         """Start the thread, which `post` does, too: a process that ends can start none."""
-        with self._lock:
+        with self._lock, suppress(RuntimeError):  # what cannot be now, `post` tries again
             if self._loop is None:
                 self._start()
 
@@ -160,12 +167,15 @@ class Poster:
         self._sockets = WeakSet()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="audit-webhook", daemon=True
-        )
-        self._thread.start()
-        return self._loop
+        loop = uvloop.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="audit-webhook", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            loop.close()
+            raise
+        self._loop, self._thread = loop, thread
+        return loop
 
     async def _close_session(self) -> None:
         """Close all connections, also those whose TLS waits for a server that says nothing."""

@@ -109,7 +109,7 @@ class WebhookBackend:
             while self._callers:  # those given up return at once, whatever the clock says
                 self._poster.abort()
                 self._condition.wait(0.1)
-        self._poster.close(max(_GRACE, deadline - self._clock.monotonic()))
+        self._poster.close(_GRACE)
         self._failures.sum_up()
 
     def after_fork(self) -> None:
