@@ -18,7 +18,11 @@ from cryptography.x509.oid import NameOID
 from collecting import events
 from kubewitness.backends import Reason
 from receiver import Authority, Receiver, Reply, receiver
+from vectors import DATA
 from webhooks import Sender
+
+SHA1 = DATA / "sha1"
+"""A server's certificate for 127.0.0.1, signed with SHA-1, and its authority; until 2126."""
 
 CERTIFICATE = {"client-certificate": "client.crt", "client-key": "client.key"}
 
@@ -306,6 +310,21 @@ def test_the_password_of_a_proxy_is_in_no_message(
     assert well is False
     assert "407" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+def test_a_certificate_that_is_signed_with_sha1_is_counted_and_explained(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT@SECLEVEL=0")  # or it would not even be loaded
+    context.load_cert_chain(SHA1 / "server.pem")
+    authority.ca_file.write_bytes((SHA1 / "ca.crt").read_bytes())
+    with receiver(context) as server:
+        well, sender = is_delivered(authority.kubeconfig(server.address))
+
+    assert well is False
+    assert sender.metrics.sums(sender.metrics.insecure_sha1) == {(): 5}
+    assert "its signature uses SHA-1" in caplog.text
 
 
 def test_a_server_without_names_is_looked_at_once_and_not_for_long(
