@@ -41,15 +41,28 @@ pipeline.shutdown()
 )
 
 
-def run(code: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def run(
+    code: str, *arguments: str, stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
     script = code.format(tests=str(Path(__file__).parent))
     return subprocess.run(
         [sys.executable, "-W", "ignore:This process", "-c", script, *arguments],
         env=ENVIRONMENT,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         timeout=60,
         check=False,
     )
+
+
+def run_unread(code: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a script whose standard output is a pipe that nobody reads, so that it fills up."""
+    reading, writing = os.pipe()
+    try:
+        return run(code, *arguments, stdout=writing)
+    finally:
+        os.close(writing)
+        os.close(reading)
 
 
 def webhook(directory: Path, address: str, *arguments: str) -> list[str]:
@@ -119,19 +132,8 @@ os._exit(0)
 
 @pytest.mark.parametrize(("mode", "lost"), [("batch", b"2\n"), ("blocking", b"1\n")])
 def test_a_write_that_hangs_does_not_hang_the_end(mode: str, lost: bytes) -> None:
-    code = HANGING.format(tests=str(Path(__file__).parent))
     flags = ["--audit-log-path=-", "--audit-shutdown-timeout=100ms", f"--audit-log-mode={mode}"]
-    reading, writing = os.pipe()  # nobody reads, so it fills up
-    done = subprocess.run(
-        [sys.executable, "-c", code, *flags],
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-        timeout=60,
-        check=False,
-    )
-    os.close(writing)
-    os.close(reading)
+    done = run_unread(HANGING, *flags)
 
     assert done.returncode == 0
     assert b"a write to the audit log hangs" in done.stderr
@@ -159,22 +161,11 @@ def test_who_shuts_down_second_waits_for_the_first(tmp_path: Path) -> None:
 
 def test_an_end_that_hangs_does_not_use_up_the_time_of_another(tmp_path: Path) -> None:
     with receiver() as server:
-        script = (START + TWO_ENDS).format(tests=str(Path(__file__).parent))
         flags = webhook(
             tmp_path, server.address, "--audit-log-path=-", "--audit-log-mode=batch",
             "--audit-shutdown-timeout=500ms",
         )  # fmt: skip
-        reading, writing = os.pipe()
-        done = subprocess.run(
-            [sys.executable, "-c", script, *flags],
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-            timeout=60,
-            check=False,
-        )
-        os.close(writing)
-        os.close(reading)
+        done = run_unread(START + TWO_ENDS, *flags)
 
         assert done.returncode == 0
         assert server.delivered == ["0", "1", "2"]

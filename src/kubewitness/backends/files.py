@@ -63,6 +63,9 @@ class LineFile(Protocol):
             OSError: A line that was written before is lost.
         """
 
+    def after_fork(self) -> None:
+        """Start afresh in a child process."""
+
     def settle(self, timeout: float) -> None:
         """Wait for what runs in the background, at most some seconds; any thread may call it."""
 
@@ -91,6 +94,9 @@ class StandardOutput:
 
     def close(self) -> None:
         """Leave it open: it is not ours."""
+
+    def after_fork(self) -> None:
+        """Do nothing: it is shared with the parent as it is."""
 
     def settle(self, timeout: float) -> None:
         """Do nothing: there is no background."""
@@ -153,6 +159,10 @@ class RotatedFile:
             self.reopen()
         finally:
             self._close()
+
+    def after_fork(self) -> None:
+        """Clean up by a thread of our own; the open file is shared with the parent."""
+        self._cleaner.after_fork()
 
     def settle(self, timeout: float) -> None:
         """Let the clean-up end, if it does within some seconds."""

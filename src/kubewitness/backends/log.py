@@ -90,6 +90,7 @@ class LogBackend:
         """Renew the lock; the file is shared with the parent, each writes whole lines."""
         self._lock = threading.Lock()
         self._failures.after_fork()
+        self._file.after_fork()
 
     def shutdown(self, deadline: float) -> None:
         """Close the file; a clean-up under way may go on until the deadline."""

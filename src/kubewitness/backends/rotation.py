@@ -162,6 +162,11 @@ class Cleaner:
         else:
             self._worker = worker
 
+    def after_fork(self) -> None:
+        """Forget the parent's thread, which is not here to end what it began."""
+        self._changed = threading.Condition()
+        self._worker = None
+
     def wait(self, timeout: float) -> None:
         """Wait until nothing is left to be done, at most some seconds."""
         with self._changed:
