@@ -92,7 +92,9 @@ def test_a_body_that_is_no_text_is_left_out_and_that_is_said() -> None:
     event = last_of(audit)
     assert event.request_object is NO_OBJECT
     assert event.response_object is NO_OBJECT
-    assert event.annotations == {"kubewitness.io/not-recorded": "requestObject: not text"}
+    assert event.annotations == {
+        "kubewitness.io/not-recorded": "requestObject: not text; responseObject: not text"
+    }
 
 
 @pytest.mark.parametrize(

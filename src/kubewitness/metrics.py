@@ -142,3 +142,37 @@ class AuditMetrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ["backend"], registry=self.registry)
+
+
+class ProxyMetrics:
+    """The metrics of the proxy itself, in the registry of its audit metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "kubewitness_proxy_requests_total",
+            "Requests by the status code of their answer; 0 when the connection was cut.",
+            ["code"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "kubewitness_proxy_requests_in_flight",
+            "Requests that are being served, long-running ones included.",
+            registry=registry,
+        )
+        self.upstream_errors = Counter(
+            "kubewitness_proxy_upstream_errors_total",
+            "Requests that the API server gave no answer to, or only a part of one.",
+            registry=registry,
+        )
+        self.reviews = Counter(
+            "kubewitness_proxy_token_reviews_total",
+            "Times that the API server was asked whose a token is: known, unknown or error.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "kubewitness_proxy_reloads_total",
+            "Times that a changed file was read again: success, or error when the old one stays.",
+            ["file", "outcome"],
+            registry=registry,
+        )

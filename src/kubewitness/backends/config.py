@@ -33,6 +33,11 @@ class LogConfig:
         "How events are written: json (an event a line), legacy (a line of text an event) or "
         "two-line (text as before Kubernetes 1.12; kube-apiserver does not have it).",
     ] = "json"
+    shared: Annotated[
+        bool,
+        "Several processes write to this log: each takes a lock for every write, so that they "
+        "rotate it together. kube-apiserver has no such flag.",
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

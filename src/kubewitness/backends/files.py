@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from kubewitness.backends.clock import Clock
+from kubewitness.backends.directory_lock import DirectoryLock
 from kubewitness.backends.rotation import Cleaner, backup_path
 from kubewitness.metrics import AuditMetrics
 
@@ -111,13 +112,22 @@ class RotatedFile:
         cleaner: Told after the first opening and after every rotation.
         metrics: Where bytes, rotations and reopenings are counted.
         clock: For the names of rotated files.
+        is_shared: Whether other processes write to it and rotate it, too: each write is then done
+            under a lock that they all take, in the file that is at the path at that moment.
 
     Raises:
         OSError: The file cannot be made or opened.
     """
 
     def __init__(
-        self, path: Path, *, max_bytes: int, cleaner: Cleaner, metrics: AuditMetrics, clock: Clock
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        cleaner: Cleaner,
+        metrics: AuditMetrics,
+        clock: Clock,
+        is_shared: bool = False,
     ) -> None:
         self._path = path
         self._max_bytes = max_bytes
@@ -134,6 +144,7 @@ class RotatedFile:
         self._checked_at = clock.monotonic()
         _make_directories(path.parent, 0o700)
         os.close(_opened(path, _PRIVATE))
+        self._lock = DirectoryLock(path.parent) if is_shared else None
 
     @property
     def owed(self) -> int:
@@ -142,6 +153,15 @@ class RotatedFile:
 
     def write(self, line: bytes) -> None:
         """Append a line, after rotating the file if it is time."""
+        if self._lock is None:
+            self._write(line)
+            return
+        with self._lock:
+            if self._descriptor >= 0:
+                self._check()
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
         if self._descriptor < 0 or 0 < self._max_bytes < self._size + len(line):
             self._make_room(len(line))
         self._append(line)
@@ -159,10 +179,14 @@ class RotatedFile:
             self.reopen()
         finally:
             self._close()
+            if self._lock is not None:
+                self._lock.close()
 
     def after_fork(self) -> None:
         """Clean up by a thread of our own; the open file is shared with the parent."""
         self._cleaner.after_fork()
+        if self._lock is not None:
+            self._lock.after_fork()
 
     def settle(self, timeout: float) -> None:
         """Let the clean-up end, if it does within some seconds."""

@@ -178,8 +178,14 @@ def _file(config: LogConfig, *, metrics: AuditMetrics, clock: Clock, megabyte: i
         is_compressing=config.compress and is_rotated,
         clock=clock,
     )
-    max_bytes = config.maxsize * megabyte
-    return RotatedFile(path, max_bytes=max_bytes, cleaner=cleaner, metrics=metrics, clock=clock)
+    return RotatedFile(
+        path,
+        max_bytes=config.maxsize * megabyte,
+        cleaner=cleaner,
+        metrics=metrics,
+        clock=clock,
+        is_shared=config.shared,
+    )
 
 
 def _sentence(error: OSError) -> str:

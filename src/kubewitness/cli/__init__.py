@@ -16,6 +16,7 @@ from kubewitness.cli.convert import convert
 from kubewitness.cli.options import options
 from kubewitness.cli.output import EXIT_CODES
 from kubewitness.cli.policy import policy
+from kubewitness.cli.proxy import proxy
 
 
 class _Command(click.Group):
@@ -49,3 +50,4 @@ def main() -> None:
 main.add_command(policy)
 main.add_command(convert)
 main.add_command(options)
+main.add_command(proxy)

@@ -17,7 +17,7 @@ from kubewitness.options.model import AuditOptions
 PREFIX = "audit"
 VARIABLE_PREFIX = "KUBEWITNESS_AUDIT_"
 
-_OURS = frozenset((("webhook", "max_in_flight"), ("shutdown_timeout",)))
+_OURS = frozenset((("log", "shared"), ("webhook", "max_in_flight"), ("shutdown_timeout",)))
 _KINDS = {
     str: Kind.STRING,
     bool: Kind.BOOL,

@@ -12,12 +12,26 @@ Not here: delivering events (`backends`), reading HTTP (`capture`), deciding (`p
 Source: audit specification section 5.
 """
 
-from kubewitness.recorder.answers import Answer, failed_request_info, failed_store, timeout_fault
-from kubewitness.recorder.headers import Headers, audit_id_of, impersonated_user
+from kubewitness.recorder.answers import (
+    Answer,
+    failed_request_info,
+    failed_store,
+    status_answer,
+    timeout_fault,
+)
+from kubewitness.recorder.bodies import MAX_BODY, Body
+from kubewitness.recorder.headers import (
+    Headers,
+    audit_id_of,
+    impersonated_user,
+    unescaped_key,
+)
 from kubewitness.recorder.machine import IncomingRequest, Recorder, RequestAudit
 
 __all__ = [
+    "MAX_BODY",
     "Answer",
+    "Body",
     "Headers",
     "IncomingRequest",
     "Recorder",
@@ -26,5 +40,7 @@ __all__ = [
     "failed_request_info",
     "failed_store",
     "impersonated_user",
+    "status_answer",
     "timeout_fault",
+    "unescaped_key",
 ]

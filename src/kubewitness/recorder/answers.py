@@ -3,6 +3,7 @@
 Source: audit specification sections 4, 5.7 and 5.10.
 """
 
+import msgspec
 from msgspec import Struct
 
 from kubewitness.codec.duration import parse_duration
@@ -21,6 +22,29 @@ class Answer(Struct, frozen=True):
 def failed_store(target: str) -> Answer:
     """Return the answer to a request whose first event could not be stored (blocking-strict)."""
     return _internal_error(target, "failed to store audit event")
+
+
+def status_answer(code: int, reason: str, message: str, **details: object) -> Answer:
+    """Return a failure in Status form, as the API server writes one.
+
+    Args:
+        code: The HTTP status.
+        reason: One of Kubernetes' reasons, for example ``Forbidden``.
+        message: A sentence.
+        details: Members of the Status' ``details``, which is left out when there are none.
+    """
+    document = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        **({"details": details} if details else {}),
+        "code": code,
+    }
+    headers = (("Content-Type", "application/json"),)
+    return Answer(code, headers, msgspec.json.encode(document) + b"\n")
 
 
 def failed_request_info(target: str, reason: str) -> Answer:

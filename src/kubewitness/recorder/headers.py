@@ -111,7 +111,7 @@ def impersonated_user(headers: Headers, *, as_node: bool = False) -> UserInfo | 
         return None
     groups = headers.every("Impersonate-Group") or _groups_of(name, as_node=as_node)
     extra: dict[str, tuple[str, ...] | None] = {
-        _unescaped(key): values for key, values in headers.starting_with(_EXTRA)
+        unescaped_key(key): values for key, values in headers.starting_with(_EXTRA)
     }
     return UserInfo(
         username=name,
@@ -121,7 +121,8 @@ def impersonated_user(headers: Headers, *, as_node: bool = False) -> UserInfo | 
     )
 
 
-def _unescaped(key: str) -> str:
+def unescaped_key(key: str) -> str:
+    """Return the key that a header ``Impersonate-Extra-…`` stands for."""
     try:
         return unescape(key)
     except RequestError:  # kept as it was sent, as upstream does

@@ -41,6 +41,16 @@ from kubewitness.event import (
 from kubewitness.policy import Decision, Policy
 from kubewitness.recorder import headers as headers_rules
 from kubewitness.recorder import objects
+from kubewitness.recorder.bodies import (
+    Body,
+    Content,
+    content_of,
+    is_api_object,
+    is_binary_object,
+    is_json,
+    refused_impersonation,
+    was_unread,
+)
 from kubewitness.recorder.headers import Headers
 from kubewitness.request import (
     RequestAttributes,
@@ -57,6 +67,16 @@ _SLOW = 500_000_000
 _LATENCY = "apiserver.latency.k8s.io/"
 _TAKEN_AT_MAXIMUM = frozenset(("apf-queue-wait", "authorization", "validating-webhook"))
 _NOT_RECORDED = "kubewitness.io/not-recorded"
+_TRUNCATED = "kubewitness.io/truncated"
+_READ_AT = {
+    "create": Level.METADATA,  # the object's metadata completes the objectRef
+    "update": Level.METADATA,
+    "patch": Level.REQUEST,
+    "delete": Level.REQUEST,
+    "deletecollection": Level.REQUEST,
+}
+_READ_AT_ANY = dict.fromkeys(("post", "put", "patch", "delete"), Level.REQUEST)
+_ANSWERED_BY_STATUS = frozenset(("create", "delete", "deletecollection"))
 
 
 class IncomingRequest(Struct, frozen=True):
@@ -85,13 +105,23 @@ class Recorder:
     Args:
         policy: Decides what is recorded. May be exchanged between requests.
         is_long_running: Which requests have the stage ResponseStarted; kube-apiserver's by default.
+        resolve: What a request is, by its method and target; kube-apiserver's rules by default.
+        records_any_json: Take the bodies of all requests and responses that are JSON for objects,
+            not only those that kube-apiserver's handlers read and write.
     """
 
     def __init__(
-        self, policy: Policy, *, is_long_running: Callable[[RequestInfo], bool] = is_long_running
+        self,
+        policy: Policy,
+        *,
+        is_long_running: Callable[[RequestInfo], bool] = is_long_running,
+        resolve: Callable[[str, str], RequestInfo] = resolve,
+        records_any_json: bool = False,
     ) -> None:
         self.policy = policy
         self.is_long_running = is_long_running
+        self.resolve = resolve
+        self.records_any_json = records_any_json
 
     def receive(self, request: IncomingRequest, *, audit_id: str) -> "RequestAudit":
         """Start the audit of a request that just arrived.
@@ -103,7 +133,7 @@ class Recorder:
         Raises:
             RequestError: The API server answers this target itself and audits nothing.
         """
-        info = resolve(request.method, request.target)
+        info = self.resolve(request.method, request.target)
         return RequestAudit(self, request, info, audit_id)
 
 
@@ -131,18 +161,22 @@ class RequestAudit:
         self.decision: Decision | None = None
         self._policy = recorder.policy
         self._is_long_running = recorder.is_long_running(info)
+        self._records_any_json = recorder.records_any_json
         self._request = request
         self._state = _State.RECEIVED
         self._started = False
         self._answered = False
         self._base = Event()
         self._impersonated: UserInfo | None = None
+        self._proposed: UserInfo | None = None
         self._authentication: AuthenticationMetadata | None = None
         self._object_ref = object_reference(info)
         self._status: Status | None = None
+        self._request_body: Body | None = None
         self._request_object = NO_OBJECT
         self._response_object = NO_OBJECT
         self._annotations: dict[str, str] = {}
+        self._remarks: dict[str, list[str]] = {}
         self._latencies: dict[str, int] = {}
 
     def begin(self, user: UserInfo | None) -> list[Event]:
@@ -196,18 +230,21 @@ class RequestAudit:
         if constraint:
             self._authentication = AuthenticationMetadata(impersonation_constraint=constraint)
 
+    def impersonate_if_allowed(self, user: UserInfo) -> None:
+        """Note whom the user wants to act as, where only the answer tells whether it may."""
+        self._expect(_State.OPEN)
+        self._proposed = user
+
     def record_request_object(self, body: bytes) -> None:
         """Take the object that the client sent to create, update or delete by, if it sent one."""
-        if not self._records(Level.METADATA) or not body.strip():
-            return
-        self._object_ref = objects.completed_reference(self._object_ref, body)
-        if self._records(Level.REQUEST):
-            self._request_object = self._recordable("requestObject", body, is_patch=False)
+        if self._records(Level.METADATA):
+            self._take_object(Content(body, objects.recordable(body)))
 
     def record_patch(self, body: bytes) -> None:
         """Take a patch as the client sent it; whatever it is, the event is kept."""
         if self._records(Level.REQUEST):
-            self._request_object = self._recordable("requestObject", body, is_patch=True)
+            document = Content(body, objects.recordable(body))
+            self._request_object = self._recordable("requestObject", document, is_patch=True)
 
     def record_response_object(self, body: bytes) -> None:
         """Take the object sent back, if any, before `respond`; a Status tells how it ended."""
@@ -215,7 +252,55 @@ class RequestAudit:
             return
         self._status = objects.status_of(body) or self._status
         if self._records(Level.REQUEST_RESPONSE):
-            self._response_object = self._recordable("responseObject", body, is_patch=False)
+            self._response_object = self._recordable(
+                "responseObject", Content(body, objects.recordable(body))
+            )
+
+    @property
+    def keeps_request_body(self) -> bool:
+        """Whether `record_request_body` has a use for the body of this request."""
+        if self.info.is_resource_request:
+            level = None if is_long_running(self.info) else _READ_AT.get(self.info.verb)
+        else:
+            level = _READ_AT_ANY.get(self.info.verb) if self._records_any_json else None
+        return level is not None and self._records(level)
+
+    def keeps_response_body(self, code: int, content_type: str) -> bool:
+        """Tell whether `record_response_body` has a use for the body of an answer like this."""
+        is_text = "json" in content_type or "yaml" in content_type
+        if not self._records(Level.METADATA) or not (is_text or "protobuf" in content_type):
+            return False
+        if self._is_stream or not self._records(Level.REQUEST_RESPONSE):
+            is_refusal = code >= 400
+            may_be_status = is_refusal or self.info.verb in _ANSWERED_BY_STATUS
+            return is_text and (is_refusal if self._is_stream else may_be_status)
+        return True
+
+    def record_request_body(self, body: Body) -> None:
+        """Take the body of the request as it was sent.
+
+        It counts once the answer is there: of a request that the API server refuses before it
+        reads the body, nothing is recorded, as upstream does.
+        """
+        if self.keeps_request_body:
+            self._request_body = body
+
+    def record_response_body(self, body: Body) -> None:
+        """Take the body of the answer as it is sent, before `respond` or `complete`."""
+        if not self._records(Level.METADATA):
+            return
+        content, kind = content_of(body), body.media_type
+        status = objects.status_of(content.data) if content.is_whole and is_json(kind) else None
+        self._status = self._with_code(status) or self._status
+        if not self._records(Level.REQUEST_RESPONSE):
+            return
+        if self._is_stream:
+            is_object = status is not None
+        else:
+            is_any = self._records_any_json and is_json(kind) and bool(content.data.strip())
+            is_object = is_any or is_api_object(content, kind) or is_binary_object(body)
+        if is_object:
+            self._response_object = self._recordable("responseObject", content)
 
     def add_latency(self, tracker: str, nanoseconds: int) -> None:
         """Add to one of the latency trackers of a request, for example ``etcd``."""
@@ -234,6 +319,7 @@ class RequestAudit:
             return []
         self._answered = True
         self._status = replace(self._status or Status(), code=code)
+        self._settle_impersonation()
         if self._state is _State.REFUSED:
             self._state = _State.CLOSED
             return self._emit(Stage.RESPONSE_STARTED, at)
@@ -244,7 +330,9 @@ class RequestAudit:
         self._expect(_State.OPEN)
         if self._status is None:
             self._status = Status(status="Success", message="Connection closed early", code=200)
+            self._settle_impersonation()
         events = self._start(at)
+        self._settle_request()
         self._annotate_latencies(at)
         self._state = _State.CLOSED
         return events + self._emit(Stage.RESPONSE_COMPLETE, at)
@@ -252,6 +340,8 @@ class RequestAudit:
     def panic(self, value: str, at: int) -> list[Event]:
         """Close the audit of a request whose handler failed with an exception."""
         self._expect(_State.OPEN)
+        self._settle_impersonation()
+        self._settle_request()
         self._status = Status(
             status="Failure",
             message=f"APIServer panic'd: {value}",
@@ -279,18 +369,60 @@ class RequestAudit:
         self._expect(_State.OPEN, _State.REFUSED)
         return self.decision is not None and self.decision.level.rank >= level.rank
 
-    def _recordable(self, name: str, body: bytes, *, is_patch: bool) -> Raw:
-        document = objects.recordable(body)
+    @property
+    def _is_stream(self) -> bool:
+        """Whether what is sent back is no object, unless it is a refusal."""
+        return self._is_long_running or is_long_running(self.info)
+
+    def _with_code(self, status: Status | None) -> Status | None:
+        """Return a Status that came after `respond` with the code that was responded."""
+        if status is None or not self._answered or self._status is None:
+            return status
+        return replace(status, code=self._status.code)
+
+    def _settle_impersonation(self) -> None:
+        user, self._proposed = self._proposed, None
+        if user is not None and not refused_impersonation(self._status):
+            self._impersonated = user
+
+    def _settle_request(self) -> None:
+        body, self._request_body = self._request_body, None
+        if body is None or (was_unread(self._status) and not self._records_any_json):
+            return
+        content = content_of(body)
+        if self.info.verb == "patch":
+            self._request_object = self._recordable("requestObject", content, is_patch=True)
+        elif content.omitted:
+            self._remark(_NOT_RECORDED, f"requestObject: {content.omitted}")
+        else:
+            self._take_object(content)
+
+    def _take_object(self, content: Content) -> None:
+        if not content.data.strip():
+            return
+        if self.info.verb not in ("delete", "deletecollection") and content.is_whole:
+            self._object_ref = objects.completed_reference(self._object_ref, content.data)
+        if self._records(Level.REQUEST):
+            self._request_object = self._recordable("requestObject", content)
+
+    def _recordable(self, name: str, content: Content, *, is_patch: bool = False) -> Raw:
+        document = content.document
         if document is NO_OBJECT:
-            self.annotate(_NOT_RECORDED, f"{name}: not text")
+            self._remark(_NOT_RECORDED, f"{name}: {content.omitted or 'not text'}")
+        elif not content.is_whole:
+            self._remark(_TRUNCATED, f"{name}: the first {len(content.data)} bytes")
         elif not is_patch and self.decision is not None and self.decision.omit_managed_fields:
             return objects.without_managed_fields(document)
         return document
+
+    def _remark(self, key: str, text: str) -> None:
+        self._remarks.setdefault(key, []).append(text)
 
     def _start(self, at: int) -> list[Event]:
         if self._started or not self._is_long_running:
             return []
         self._started = True
+        self._settle_request()
         return self._emit(Stage.RESPONSE_STARTED, at)
 
     def _annotate_latencies(self, at: int) -> None:
@@ -315,7 +447,10 @@ class RequestAudit:
             request_object=self._request_object,
             response_object=self._response_object,
             stage_timestamp=exact_time(at),
-            annotations=dict(self._annotations),
+            annotations={
+                **self._annotations,
+                **{key: "; ".join(texts) for key, texts in self._remarks.items()},
+            },
         )
         return [event]
 

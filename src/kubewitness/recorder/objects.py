@@ -34,6 +34,10 @@ class _WithMetadata(Struct):
     metadata: _Metadata
 
 
+class _Kind(Struct):
+    kind: str
+
+
 class _StatusDocument(Struct, rename="camel"):
     kind: str
     api_version: str
@@ -76,6 +80,16 @@ def _as_string(body: bytes) -> Raw:
         return Raw(msgspec.json.encode(body.decode("utf-8")))
     except UnicodeDecodeError:
         return NO_OBJECT
+
+
+def has_kind(document: bytes) -> bool:
+    """Tell whether a JSON document is an object with a ``kind``."""
+    if b'"kind"' not in document:
+        return False
+    try:
+        return bool(msgspec.json.decode(document, type=_Kind).kind)
+    except _UNREADABLE:
+        return False
 
 
 def status_of(document: bytes) -> Status | None:

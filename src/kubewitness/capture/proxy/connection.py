@@ -1,0 +1,212 @@
+"""A client's connection: who is at its other end, and what it may cost before it says something.
+
+A request's head must arrive soon and be of bounded size, so that clients that trickle or flood
+headers are cut off with a clear answer. Not here: what is done with a request (`relay`).
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.web_protocol import RequestHandler
+from msgspec import Struct
+
+from kubewitness.capture.proxy.identity import user_of_certificate
+from kubewitness.event import UserInfo
+
+MOST_HEAD = 1024 * 1024
+"""Bytes of a request's head, as Go's server has it."""
+
+_MOST_HEADERS = 500
+_HEAD_SECONDS = 10.0
+_IDLE_SECONDS = 180.0
+_CUT_SECONDS = 5.0
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"
+
+
+class Connection(Struct, frozen=True):
+    """What is known of a connection, the same for all its requests.
+
+    Attributes:
+        host: The client's address, ``""`` if it has none.
+        address: The same with its port, as ``host:port``.
+        user: Whom its certificate names; None without a certificate that names anybody.
+        has_certificate: Whether it showed one.
+    """
+
+    host: str
+    address: str
+    user: UserInfo | None
+    has_certificate: bool
+
+    @classmethod
+    def of_transport(cls, transport: Any) -> Self:
+        """Look at a connection."""
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        security = transport.get_extra_info("ssl_object") if transport is not None else None
+        host, port = (str(peer[0]), peer[1]) if isinstance(peer, tuple) else ("", 0)
+        bracketed = f"[{host}]" if ":" in host else host
+        return cls(host, f"{bracketed}:{port}", user_of_certificate(security), _is_known(security))
+
+
+def _is_known(security: ssl.SSLObject | None) -> bool:
+    return security is not None and bool(security.getpeercert())
+
+
+def protocol_of(request: web.BaseRequest) -> "ClientProtocol":
+    """Return the connection that a request came by."""
+    protocol = request.protocol
+    assert isinstance(protocol, ClientProtocol)  # noqa: S101
+    return protocol
+
+
+class ClientProtocol(RequestHandler):
+    """aiohttp's connection, with a limit on time and size of a request's head.
+
+    Attributes:
+        is_long_running: Whether the request that is served, if one is, may take for ever.
+    """
+
+    __slots__ = ("_head_bytes", "_head_timer", "_known", "is_long_running")
+
+    def __init__(self, manager: web.Server, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._known: Connection | None = None
+        self.is_long_running = False
+        self._head_bytes = 0
+        self._head_timer: Any = None
+
+    @property
+    def known(self) -> Connection:
+        """What is known of the client."""
+        if self._known is None:
+            self._known = Connection.of_transport(self.transport)
+        return self._known
+
+    def connection_made(self, transport: Any) -> None:
+        """Expect the first request soon."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came; while it is only a part of a head, the time for that runs."""
+        if self._is_between_requests():
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._is_between_requests():
+            self._forget_head()
+        elif self._head_bytes > MOST_HEAD:
+            self._refuse(_TOO_LARGE)
+        elif self._head_timer is None:
+            self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, or too much of it."""
+        if isinstance(exc, LineTooLong):
+            status, message = 431, "Request Header Fields Too Large"
+        elif isinstance(exc, BadHttpMessage):
+            message = "Bad Request"
+        elif exc is not None:
+            self.log_exception("a request failed", exc_info=exc)
+        answer = web.Response(status=status, text=f"{status} {message or 'Internal Server Error'}")
+        answer.force_close()
+        return answer
+
+    def _is_between_requests(self) -> bool:
+        return self._current_request is None and not self._messages and not self._upgraded
+
+    def _await_head(self) -> None:
+        self._head_timer = self._loop.call_later(_HEAD_SECONDS, self._refuse, _TOO_SLOW)
+
+    def _forget_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, answer: bytes) -> None:
+        self._forget_head()
+        if self.transport is not None:
+            self.transport.write(answer)
+        self.force_close()
+
+
+class ClientServer(web.Server):
+    """aiohttp's server, with our connections, and an end in good order.
+
+    Args:
+        serve: What answers a request.
+    """
+
+    def __init__(self, serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(self._serve, handler_cancellation=True)
+        self._answer = serve
+        self._busy: set[ClientProtocol] = set()
+        self._is_draining = False
+        self._changed = asyncio.Event()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        protocol = protocol_of(request)
+        self._busy.add(protocol)
+        try:
+            response = await self._answer(request)
+            if self._is_draining:
+                response.force_close()
+            return response
+        finally:
+            self._busy.discard(protocol)
+            self._changed.set()
+
+    async def drain(self, seconds: float, *, grace: float) -> None:
+        """Close idle connections at once, the others as soon as they have been served.
+
+        Args:
+            seconds: How long requests may take that are not long-running.
+            grace: How long the long-running ones may.
+        """
+        self._is_draining = True
+        for client in self._clients() - self._busy:
+            client.force_close()
+        await self._until(lambda: all(each.is_long_running for each in self._busy), seconds)
+        await self._until(lambda: not self._busy, grace)
+        await asyncio.gather(*(client.shutdown(0) for client in self._clients()))
+        await self._until(lambda: not self._busy, _CUT_SECONDS)
+
+    def _clients(self) -> set["ClientProtocol"]:
+        return {each for each in self.connections if isinstance(each, ClientProtocol)}
+
+    async def _until(self, is_so: Callable[[], bool], seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not is_so():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def __call__(self) -> RequestHandler:
+        """Make the connection of a client that just came."""
+        return ClientProtocol(
+            self,
+            loop=self._loop,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=_IDLE_SECONDS,
+            max_line_size=MOST_HEAD,
+            max_field_size=MOST_HEAD,
+            max_headers=_MOST_HEADERS,
+        )

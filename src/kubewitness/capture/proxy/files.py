@@ -1,0 +1,68 @@
+"""Files that are read again when they change: certificates, authorities, the audit policy.
+
+Looked at every few seconds. What cannot be used, because somebody is still writing it or made a
+mistake, leaves what was in use before, and is said once a change: in the log, and as a metric.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kubewitness.errors import KubewitnessError
+from kubewitness.metrics import ProxyMetrics
+
+_log = logging.getLogger("kubewitness.proxy")
+_Stamp = tuple[int, ...] | None
+
+
+class WatchedFiles:
+    """Some files that are used together.
+
+    Args:
+        name: What they are, for the log and the metric.
+        files: Their paths.
+        use: Reads and uses them.
+        metrics: Where it is counted.
+    """
+
+    def __init__(
+        self, name: str, files: Sequence[Path], use: Callable[[], None], metrics: ProxyMetrics
+    ) -> None:
+        self._name = name
+        self._files = files
+        self._use = use
+        self._metrics = metrics
+        self._seen = self._stamps()
+
+    def look(self) -> None:
+        """Use the files again if one of them has changed since the last look."""
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        self._seen = stamps
+        try:
+            self._use()
+        except (KubewitnessError, OSError, ValueError) as error:
+            self._count("error")
+            _log.error("%s: %s; what was read before stays in use", self._name, _one_line(error))
+        else:
+            self._count("success")
+            _log.info("%s: read again, for it has changed", self._name)
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.reloads.labels(self._name, outcome).inc()
+
+    def _stamps(self) -> list[_Stamp]:
+        return [_stamp(file) for file in self._files]
+
+
+def _stamp(file: Path) -> _Stamp:
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def _one_line(error: BaseException) -> str:
+    return "; ".join(str(error).splitlines())

@@ -1,0 +1,195 @@
+"""What happens to one request: who sends it is found out, it is audited, and passed on.
+
+The order is kube-apiserver's: a target that means nothing and a bad ``timeout`` are answered at
+once; then authentication, the first event, impersonation; what comes after is the API server's.
+
+Source: audit specification sections 5.1 to 5.10.
+"""
+
+from aiohttp import web
+
+from kubewitness.capture.auditor import Auditor
+from kubewitness.capture.proxy.answers import own_answer
+from kubewitness.capture.proxy.config import Forwarding, ProxyConfig
+from kubewitness.capture.proxy.connection import Connection, protocol_of
+from kubewitness.capture.proxy.exchange import Exchange
+from kubewitness.capture.proxy.forwarding import (
+    HeaderLines,
+    forwarded_headers,
+    identifying_headers,
+    protocols_without_token,
+)
+from kubewitness.capture.proxy.identity import Authenticator, Credential, Identity
+from kubewitness.capture.proxy.impersonation import Impersonation, malformed, wants_to_impersonate
+from kubewitness.capture.proxy.passage import Passage
+from kubewitness.capture.proxy.upstream import Upstream, UpstreamError
+from kubewitness.errors import RequestError
+from kubewitness.metrics import ProxyMetrics
+from kubewitness.recorder import (
+    Answer,
+    Headers,
+    IncomingRequest,
+    audit_id_of,
+    failed_request_info,
+    failed_store,
+    impersonated_user,
+    status_answer,
+    timeout_fault,
+)
+from kubewitness.request import is_long_running, normalize_target
+
+_UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
+_MALFORMED = Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request")
+_PROTOCOL = "sec-websocket-protocol"
+
+
+class Relay:
+    """Serves requests.
+
+    Args:
+        auditor: Audits them.
+        upstream: The API server.
+        config: The proxy's settings.
+        metrics: Where requests are counted.
+    """
+
+    def __init__(
+        self, auditor: Auditor, upstream: Upstream, config: ProxyConfig, metrics: ProxyMetrics
+    ) -> None:
+        self._auditor = auditor
+        self._upstream = upstream
+        self._config = config
+        self._metrics = metrics
+        self._authenticator = Authenticator(upstream, config, metrics)
+        self._impersonation = Impersonation(upstream)
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request, and count it."""
+        code = 0
+        self._metrics.in_flight.inc()
+        try:
+            response = await self._serve(request)
+            code = response.status
+            return response
+        finally:
+            self._metrics.in_flight.dec()
+            self._metrics.requests.labels(code).inc()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        received = self._auditor.now()
+        headers = Headers(request.headers.items())
+        audit_id = audit_id_of(headers, self._auditor.new_audit_id)
+        protocol = protocol_of(request)
+        connection = protocol.known
+        incoming = IncomingRequest(
+            method=request.method,
+            target=request.raw_path,
+            headers=headers,
+            remote_address=connection.address,
+            received=received,
+            has_certificate=connection.has_certificate,
+        )
+        try:
+            audit = self._auditor.receive(incoming, audit_id=audit_id)
+        except RequestError as error:
+            return own_answer(_unaudited(error, request.raw_path), audit_id)
+        protocol.is_long_running = is_long_running(audit.info)
+        exchange = Exchange(request, headers, audit, self._auditor)
+        return await self._take(exchange, connection)
+
+    async def _take(self, exchange: Exchange, connection: Connection) -> web.StreamResponse:
+        target = exchange.request.raw_path
+        if (fault := timeout_fault(exchange.audit.info, target)) is not None:
+            exchange.refuse()
+            return await exchange.answer(status_answer(400, "BadRequest", fault))
+        try:
+            identity = await self._authenticator.authenticate(exchange.headers, connection.user)
+        except UpstreamError as error:
+            exchange.fail_authentication()
+            message = f"whose token this is cannot be found out: {error}"
+            return await exchange.answer(status_answer(502, "ServiceUnavailable", message))
+        if identity is None:
+            exchange.fail_authentication()
+            return await exchange.answer(_UNAUTHORIZED)
+        if not await self._auditor.begin(exchange.audit, identity.user):
+            return own_answer(failed_store(target), exchange.audit.audit_id)
+        if (refusal := await self._impersonate(exchange, identity)) is not None:
+            return await exchange.answer(refusal)
+        return await self._pass(exchange, connection, identity)
+
+    async def _impersonate(self, exchange: Exchange, identity: Identity) -> Answer | None:
+        """Note whom the client wants to act as; return the answer if that is refused here."""
+        user = impersonated_user(exchange.headers)
+        if not self._judges_impersonation(identity):
+            if user is not None:
+                exchange.audit.impersonate_if_allowed(user)
+            return None
+        if user is None:
+            return malformed() if wants_to_impersonate(exchange.headers) else None
+        try:
+            refusal = await self._impersonation.refusal(identity.user, exchange.headers)
+        except UpstreamError as error:
+            message = f"whether impersonation is allowed cannot be found out: {error}"
+            return status_answer(502, "ServiceUnavailable", message)
+        if refusal is None:
+            exchange.audit.impersonate(user)
+        return refusal
+
+    def _judges_impersonation(self, identity: Identity) -> bool:
+        """Tell whether the API server cannot judge it, because it sees the proxy ask."""
+        is_impersonated = self._config.forwarding is Forwarding.IMPERSONATE
+        return identity.by is Credential.CERTIFICATE and is_impersonated
+
+    async def _pass(
+        self, exchange: Exchange, connection: Connection, identity: Identity
+    ) -> web.StreamResponse:
+        passage = Passage(exchange, self._upstream, self._metrics, max_body=self._config.max_body)
+        target, _ = normalize_target(exchange.request.raw_path)
+        return await passage.run(
+            _ascii(target),
+            self._headers(exchange, connection, identity),
+            is_trusted=identity.by is Credential.CERTIFICATE,
+            seconds=self._config.request_timeout,
+        )
+
+    def _headers(
+        self, exchange: Exchange, connection: Connection, identity: Identity
+    ) -> HeaderLines:
+        request = exchange.request
+        lines = forwarded_headers(
+            request.headers.items(), peer=connection.host, keeps_impersonation=True
+        )
+        if identity.token:
+            lines.append(("Authorization", f"Bearer {identity.token}"))
+        if identity.token or identity.by is not Credential.TOKEN:
+            lines = [_without_token(line) for line in lines]
+        if identity.by is Credential.CERTIFICATE and not (
+            self._judges_impersonation(identity) and wants_to_impersonate(exchange.headers)
+        ):
+            lines += identifying_headers(identity.user, self._config.forwarding)
+        if _is_upgrade(request):
+            lines += [("Connection", "Upgrade"), ("Upgrade", request.headers["Upgrade"])]
+        lines.append(("Audit-ID", exchange.audit.audit_id))
+        return lines
+
+
+def _unaudited(error: RequestError, target: str) -> Answer:
+    return failed_request_info(target, str(error)) if error.status == 500 else _MALFORMED
+
+
+def _is_upgrade(request: web.BaseRequest) -> bool:
+    tokens = ",".join(request.headers.getall("Connection", ())).lower().split(",")
+    return "Upgrade" in request.headers and "upgrade" in map(str.strip, tokens)
+
+
+def _without_token(line: tuple[str, str]) -> tuple[str, str]:
+    name, value = line
+    return (name, protocols_without_token(value)[0]) if name.lower() == _PROTOCOL else line
+
+
+def _ascii(target: str) -> str:
+    """Return a target with every byte percent-encoded that HTTP does not allow in it."""
+    if target.isascii() and "#" not in target and " " not in target:
+        return target
+    data = target.encode("utf-8", "surrogateescape")
+    return "".join(chr(b) if 0x20 < b < 0x7F and b != 0x23 else f"%{b:02X}" for b in data)

@@ -1,0 +1,82 @@
+"""The proxy's own side of TLS: its certificate, and whose client certificates it believes.
+
+Both can be exchanged while it runs: each new connection is moved to the context of the moment.
+"""
+
+import ssl
+from pathlib import Path
+
+from kubewitness.capture.proxy.config import ProxyConfig
+
+
+class ServingContext:
+    """Makes and keeps the TLS context of a server.
+
+    Attributes:
+        context: What the server listens with.
+
+    Args:
+        config: Names the files.
+
+    Raises:
+        OSError: A file cannot be read, or not be used; the message says which.
+    """
+
+    def __init__(self, config: ProxyConfig) -> None:
+        self._config = config
+        self._current = _context(config)
+        self.context = self._current
+        self.context.sni_callback = self._move
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it is made of."""
+        config = self._config
+        files = [config.tls_cert_file, config.tls_private_key_file]
+        return files + ([config.client_ca_file] if config.client_ca_file else [])
+
+    def reload(self) -> None:
+        """Read the files again, for the connections that come from now on."""
+        self._current = _context(self._config)
+
+    def _move(self, connection: ssl.SSLObject, name: str | None, initial: ssl.SSLContext) -> None:  # noqa: ARG002
+        connection.context = self._current
+
+
+def _context(config: ProxyConfig) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A resumed session would keep a certificate whose authority is no longer believed.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(config.tls_cert_file, config.tls_private_key_file, _refuse_to_ask)
+    except (ssl.SSLError, OSError) as error:
+        raise OSError(
+            f"{config.tls_cert_file} with {config.tls_private_key_file}: {_reason(error)}"
+        ) from None
+    if config.client_ca_file is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        _trust(context, config.client_ca_file)
+    return context
+
+
+def _trust(context: ssl.SSLContext, file: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=file)
+    except (ssl.SSLError, OSError) as error:
+        raise OSError(f"{file}: {_reason(error)}") from None
+    if not context.get_ca_certs():
+        raise OSError(f"{file}: no certificate of an authority is in it")
+
+
+def _refuse_to_ask() -> str:
+    """Stand in for OpenSSL's own prompt on the terminal."""
+    raise OSError("the key is encrypted; write one without a password")
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"not a certificate and its key in PEM ({error.reason or error})"
+    return error.strerror or str(error)

@@ -1,0 +1,177 @@
+"""The API server behind the proxy: connections to it, kept, and what the proxy asks it for itself.
+
+There are two kinds of connections. *Trusted* ones carry the proxy's own credentials, the client
+certificate of its kubeconfig among them; a request goes over them only with a line that says on
+whose behalf it is. *Bare* ones carry nothing but what the client sent. A client's token over a
+connection with the proxy's certificate would make the client the proxy.
+
+Source: audit specification section 8.1 (kubeconfig); Kubernetes' ``authentication.k8s.io/v1`` and
+``authorization.k8s.io/v1``.
+"""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+from multidict import CIMultiDict
+from yarl import URL
+
+from kubewitness.backends.credentials import Credentials
+from kubewitness.backends.kubeconfig import Kubeconfig, proxy_of
+from kubewitness.capture.proxy.forwarding import HeaderLines
+
+KEEP_ALIVE = 30.0
+"""Seconds that an idle connection is kept: less than servers and load balancers keep theirs."""
+
+_CONNECT_SECONDS = 10.0
+_REVIEW_SECONDS = 10.0
+_MOST_HEADER = 1024 * 1024
+_SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class UpstreamError(Exception):
+    """The API server could not be asked. The text is a sentence without secrets."""
+
+
+class Upstream:
+    """One API server.
+
+    Args:
+        kubeconfig: Where it is, and the proxy's own credentials; its files are read again when
+            they change.
+        environment: Where the names of proxies are looked up.
+
+    Raises:
+        KubeconfigError: The files that it names cannot be used.
+    """
+
+    def __init__(
+        self, kubeconfig: Kubeconfig, *, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self._kubeconfig = kubeconfig
+        self._trusted = Credentials(kubeconfig)
+        self._bare = Credentials(_without_credentials(kubeconfig))
+        self._proxy = proxy_of(kubeconfig, environment)
+        self._base = kubeconfig.server.partition("?")[0].rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> None:
+        """Be ready to connect; called within the event loop."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            skip_auto_headers=_SKIPPED,
+            auto_decompress=False,
+            max_line_size=_MOST_HEADER,
+            max_field_size=_MOST_HEADER,
+            max_headers=1000,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: HeaderLines,
+        *,
+        body: AsyncIterator[bytes] | bytes | None = None,
+        is_trusted: bool,
+    ) -> aiohttp.ClientResponse:
+        """Send a request, and return the answer as soon as its head is there.
+
+        Args:
+            method: The HTTP method.
+            target: Path and query as they go over the wire.
+            headers: Its header lines.
+            body: Its body, if it has one.
+            is_trusted: Whether the proxy's own credentials go with it.
+
+        Raises:
+            aiohttp.ClientError: There is no answer.
+            OSError: The same.
+        """
+        assert self._session is not None  # noqa: S101
+        context, own = (self._trusted if is_trusted else self._bare).current()
+        return await self._session.request(
+            method,
+            URL(self._base + target, encoded=True),
+            headers=CIMultiDict([*headers, *own] if is_trusted else headers),
+            data=body,
+            ssl=context or True,
+            server_hostname=self._kubeconfig.tls_server_name or None,
+            proxy=self._proxy,
+            allow_redirects=False,
+        )
+
+    async def review(
+        self, path: str, document: Mapping[str, Any], *, token: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """POST a review, and return the code and the document that came back.
+
+        Args:
+            path: For example ``/apis/authentication.k8s.io/v1/tokenreviews``.
+            document: The review.
+            token: Ask with this bearer token, not as the proxy.
+
+        Raises:
+            UpstreamError: There was no answer that can be read.
+        """
+        headers = [("Content-Type", "application/json"), ("Accept", "application/json")]
+        headers.append(("User-Agent", "kubewitness"))
+        if token is not None:
+            headers.append(("Authorization", f"Bearer {token}"))
+        body = msgspec.json.encode(document)
+        try:
+            async with asyncio.timeout(_REVIEW_SECONDS):
+                sent = self.send("POST", path, headers, body=body, is_trusted=token is None)
+                async with await sent as answer:
+                    text = await answer.read()
+                    return answer.status, msgspec.json.decode(text, type=dict[str, Any])
+        except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
+            raise UpstreamError(told(error)) from None
+
+
+def told(error: BaseException) -> str:
+    """Say in a few words why there was no answer."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, msgspec.DecodeError):
+        return "the answer is not JSON"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before the answer"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"the answer is not HTTP: {error.message}"
+    return str(error) or type(error).__name__
+
+
+def _without_credentials(kubeconfig: Kubeconfig) -> Kubeconfig:
+    """Return how to reach the same server as nobody."""
+    return dataclasses.replace(
+        kubeconfig,
+        client_certificate=None,
+        client_certificate_data=b"",
+        client_key=None,
+        client_key_data=b"",
+        token="",
+        token_file=None,
+        username="",
+        password="",
+        impersonate="",
+        impersonate_uid="",
+        impersonate_groups=(),
+        impersonate_extra=(),
+    )
