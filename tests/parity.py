@@ -233,7 +233,9 @@ def table(runs: list[Run]) -> str:
     """Return docs/parity.md."""
     lines = [_INTRODUCTION, f"| field | {' | '.join(run.name for run in runs)} |"]
     lines.append("|---|" + "---|" * len(runs))
-    lines += [f"| {field} | {' | '.join(_share(run, field) for run in runs)} |" for field in FIELDS]
+    lines += [
+        f"| {field} | {' | '.join(_share(run, field) for run in runs)} |" for field in FIELDS
+    ]
     lines += ["", "What differs, and why:", "", "| field | cases | reason |", "|---|---|---|"]
     lines += [f"| {field} | {_named(cases)} | {reason} |" for field, cases, reason in KNOWN]
     return "\n".join([*lines, ""])
@@ -254,8 +256,8 @@ _INTRODUCTION = """\
 
 <!-- Made by `python tests/parity.py > docs/parity.md`; a test compares the two. -->
 
-153 requests, recorded with the answers of a real kube-apiserver 1.36.2 under five policies, are \\
-sent by a real HTTP client through the proxy to a server that replays those answers. Each event of \\
+153 requests, recorded with the answers of a real kube-apiserver 1.36.2 under five policies, \\
+are sent by a real HTTP client through the proxy to a server that replays them. Each event of \\
 the proxy is compared with the one that kube-apiserver wrote: in how many of them each field is \\
 equal.
 """

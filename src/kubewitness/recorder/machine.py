@@ -23,14 +23,13 @@ Source: audit specification sections 5.3 and 5.6 to 5.11.
 from collections.abc import Callable
 from enum import Enum
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kubewitness.codec.duration import format_duration
 from kubewitness.codec.times import exact_time
 from kubewitness.errors import StateError
 from kubewitness.event import (
-    NO_OBJECT,
     AuthenticationMetadata,
     Event,
     Level,
@@ -41,23 +40,14 @@ from kubewitness.event import (
 from kubewitness.policy import Decision, Policy
 from kubewitness.recorder import headers as headers_rules
 from kubewitness.recorder import objects
-from kubewitness.recorder.bodies import (
-    Body,
-    Content,
-    content_of,
-    is_api_object,
-    is_binary_object,
-    is_json,
-    refused_impersonation,
-    was_unread,
-)
+from kubewitness.recorder.bodies import Body, Content, refused_impersonation
+from kubewitness.recorder.evidence import Evidence
 from kubewitness.recorder.headers import Headers
 from kubewitness.request import (
     RequestAttributes,
     RequestInfo,
     is_long_running,
     normalize_target,
-    object_reference,
     parse_query,
     resolve,
     source_ips,
@@ -66,17 +56,6 @@ from kubewitness.request import (
 _SLOW = 500_000_000
 _LATENCY = "apiserver.latency.k8s.io/"
 _TAKEN_AT_MAXIMUM = frozenset(("apf-queue-wait", "authorization", "validating-webhook"))
-_NOT_RECORDED = "kubewitness.io/not-recorded"
-_TRUNCATED = "kubewitness.io/truncated"
-_READ_AT = {
-    "create": Level.METADATA,  # the object's metadata completes the objectRef
-    "update": Level.METADATA,
-    "patch": Level.REQUEST,
-    "delete": Level.REQUEST,
-    "deletecollection": Level.REQUEST,
-}
-_READ_AT_ANY = dict.fromkeys(("post", "put", "patch", "delete"), Level.REQUEST)
-_ANSWERED_BY_STATUS = frozenset(("create", "delete", "deletecollection"))
 
 
 class IncomingRequest(Struct, frozen=True):
@@ -161,7 +140,6 @@ class RequestAudit:
         self.decision: Decision | None = None
         self._policy = recorder.policy
         self._is_long_running = recorder.is_long_running(info)
-        self._records_any_json = recorder.records_any_json
         self._request = request
         self._state = _State.RECEIVED
         self._started = False
@@ -170,13 +148,12 @@ class RequestAudit:
         self._impersonated: UserInfo | None = None
         self._proposed: UserInfo | None = None
         self._authentication: AuthenticationMetadata | None = None
-        self._object_ref = object_reference(info)
-        self._status: Status | None = None
-        self._request_body: Body | None = None
-        self._request_object = NO_OBJECT
-        self._response_object = NO_OBJECT
+        self._evidence = Evidence(
+            info,
+            is_long_running=self._is_long_running,
+            records_any_json=recorder.records_any_json,
+        )
         self._annotations: dict[str, str] = {}
-        self._remarks: dict[str, list[str]] = {}
         self._latencies: dict[str, int] = {}
 
     def begin(self, user: UserInfo | None) -> list[Event]:
@@ -208,7 +185,7 @@ class RequestAudit:
         self._decide(None)
         self._state = _State.REFUSED
         if message:
-            self._status = Status(message=message)
+            self._evidence.status = Status(message=message)
 
     def annotate(self, key: str, value: str) -> bool:
         """Add an annotation. The first value of a key stays.
@@ -237,44 +214,27 @@ class RequestAudit:
 
     def record_request_object(self, body: bytes) -> None:
         """Take the object that the client sent to create, update or delete by, if it sent one."""
-        if self._records(Level.METADATA):
-            self._take_object(Content(body, objects.recordable(body)))
+        self._expect(_State.OPEN, _State.REFUSED)
+        self._evidence.take_object(Content(body, objects.recordable(body)))
 
     def record_patch(self, body: bytes) -> None:
         """Take a patch as the client sent it; whatever it is, the event is kept."""
-        if self._records(Level.REQUEST):
-            document = Content(body, objects.recordable(body))
-            self._request_object = self._recordable("requestObject", document, is_patch=True)
+        self._expect(_State.OPEN, _State.REFUSED)
+        self._evidence.take_patch(Content(body, objects.recordable(body)))
 
     def record_response_object(self, body: bytes) -> None:
         """Take the object sent back, if any, before `respond`; a Status tells how it ended."""
-        if not self._records(Level.METADATA) or not body.strip():
-            return
-        self._status = objects.status_of(body) or self._status
-        if self._records(Level.REQUEST_RESPONSE):
-            self._response_object = self._recordable(
-                "responseObject", Content(body, objects.recordable(body))
-            )
+        self._expect(_State.OPEN, _State.REFUSED)
+        self._evidence.take_response_object(body)
 
     @property
     def keeps_request_body(self) -> bool:
         """Whether `record_request_body` has a use for the body of this request."""
-        if self.info.is_resource_request:
-            level = None if is_long_running(self.info) else _READ_AT.get(self.info.verb)
-        else:
-            level = _READ_AT_ANY.get(self.info.verb) if self._records_any_json else None
-        return level is not None and self._records(level)
+        return self._evidence.keeps_request_body
 
     def keeps_response_body(self, code: int, content_type: str) -> bool:
         """Tell whether `record_response_body` has a use for the body of an answer like this."""
-        is_text = "json" in content_type or "yaml" in content_type
-        if not self._records(Level.METADATA) or not (is_text or "protobuf" in content_type):
-            return False
-        if self._is_stream or not self._records(Level.REQUEST_RESPONSE):
-            is_refusal = code >= 400
-            may_be_status = is_refusal or self.info.verb in _ANSWERED_BY_STATUS
-            return is_text and (is_refusal if self._is_stream else may_be_status)
-        return True
+        return self._evidence.keeps_response_body(code, content_type)
 
     def record_request_body(self, body: Body) -> None:
         """Take the body of the request as it was sent.
@@ -282,25 +242,15 @@ class RequestAudit:
         It counts once the answer is there: of a request that the API server refuses before it
         reads the body, nothing is recorded, as upstream does.
         """
-        if self.keeps_request_body:
-            self._request_body = body
+        self._expect(_State.OPEN, _State.REFUSED)
+        self._evidence.take_request_body(body)
 
     def record_response_body(self, body: Body) -> None:
         """Take the body of the answer as it is sent, before `respond` or `complete`."""
-        if not self._records(Level.METADATA):
-            return
-        content, kind = content_of(body), body.media_type
-        status = objects.status_of(content.data) if content.is_whole and is_json(kind) else None
-        self._status = self._with_code(status) or self._status
-        if not self._records(Level.REQUEST_RESPONSE):
-            return
-        if self._is_stream:
-            is_object = status is not None
-        else:
-            is_any = self._records_any_json and is_json(kind) and bool(content.data.strip())
-            is_object = is_any or is_api_object(content, kind) or is_binary_object(body)
-        if is_object:
-            self._response_object = self._recordable("responseObject", content)
+        self._expect(_State.OPEN, _State.REFUSED)
+        status = self._evidence.status
+        code = status.code if self._answered and status is not None else 0
+        self._evidence.take_response_body(body, code=code)
 
     def add_latency(self, tracker: str, nanoseconds: int) -> None:
         """Add to one of the latency trackers of a request, for example ``etcd``."""
@@ -318,7 +268,7 @@ class RequestAudit:
         if self._answered:
             return []
         self._answered = True
-        self._status = replace(self._status or Status(), code=code)
+        self._evidence.status = replace(self._evidence.status or Status(), code=code)
         self._settle_impersonation()
         if self._state is _State.REFUSED:
             self._state = _State.CLOSED
@@ -328,11 +278,13 @@ class RequestAudit:
     def complete(self, at: int) -> list[Event]:
         """Close the audit of a request whose handler returned."""
         self._expect(_State.OPEN)
-        if self._status is None:
-            self._status = Status(status="Success", message="Connection closed early", code=200)
+        if self._evidence.status is None:
+            self._evidence.status = Status(
+                status="Success", message="Connection closed early", code=200
+            )
             self._settle_impersonation()
         events = self._start(at)
-        self._settle_request()
+        self._evidence.settle()
         self._annotate_latencies(at)
         self._state = _State.CLOSED
         return events + self._emit(Stage.RESPONSE_COMPLETE, at)
@@ -341,8 +293,8 @@ class RequestAudit:
         """Close the audit of a request whose handler failed with an exception."""
         self._expect(_State.OPEN)
         self._settle_impersonation()
-        self._settle_request()
-        self._status = Status(
+        self._evidence.settle()
+        self._evidence.status = Status(
             status="Failure",
             message=f"APIServer panic'd: {value}",
             reason="InternalError",
@@ -362,67 +314,20 @@ class RequestAudit:
 
     def _decide(self, user: UserInfo | None) -> None:
         self.decision = self._policy.evaluate(RequestAttributes.of_request(self.info, user))
+        self._evidence.decide(self.decision)
         if self.decision.level is not Level.NONE:
             self._base = self._unchanging(self.decision.level, user or UserInfo())
 
-    def _records(self, level: Level) -> bool:
-        self._expect(_State.OPEN, _State.REFUSED)
-        return self.decision is not None and self.decision.level.rank >= level.rank
-
-    @property
-    def _is_stream(self) -> bool:
-        """Whether what is sent back is no object, unless it is a refusal."""
-        return self._is_long_running or is_long_running(self.info)
-
-    def _with_code(self, status: Status | None) -> Status | None:
-        """Return a Status that came after `respond` with the code that was responded."""
-        if status is None or not self._answered or self._status is None:
-            return status
-        return replace(status, code=self._status.code)
-
     def _settle_impersonation(self) -> None:
         user, self._proposed = self._proposed, None
-        if user is not None and not refused_impersonation(self._status):
+        if user is not None and not refused_impersonation(self._evidence.status):
             self._impersonated = user
-
-    def _settle_request(self) -> None:
-        body, self._request_body = self._request_body, None
-        if body is None or (was_unread(self._status) and not self._records_any_json):
-            return
-        content = content_of(body)
-        if self.info.verb == "patch":
-            self._request_object = self._recordable("requestObject", content, is_patch=True)
-        elif content.omitted:
-            self._remark(_NOT_RECORDED, f"requestObject: {content.omitted}")
-        else:
-            self._take_object(content)
-
-    def _take_object(self, content: Content) -> None:
-        if not content.data.strip():
-            return
-        if self.info.verb not in ("delete", "deletecollection") and content.is_whole:
-            self._object_ref = objects.completed_reference(self._object_ref, content.data)
-        if self._records(Level.REQUEST):
-            self._request_object = self._recordable("requestObject", content)
-
-    def _recordable(self, name: str, content: Content, *, is_patch: bool = False) -> Raw:
-        document = content.document
-        if document is NO_OBJECT:
-            self._remark(_NOT_RECORDED, f"{name}: {content.omitted or 'not text'}")
-        elif not content.is_whole:
-            self._remark(_TRUNCATED, f"{name}: the first {len(content.data)} bytes")
-        elif not is_patch and self.decision is not None and self.decision.omit_managed_fields:
-            return objects.without_managed_fields(document)
-        return document
-
-    def _remark(self, key: str, text: str) -> None:
-        self._remarks.setdefault(key, []).append(text)
 
     def _start(self, at: int) -> list[Event]:
         if self._started or not self._is_long_running:
             return []
         self._started = True
-        self._settle_request()
+        self._evidence.settle()
         return self._emit(Stage.RESPONSE_STARTED, at)
 
     def _annotate_latencies(self, at: int) -> None:
@@ -437,20 +342,18 @@ class RequestAudit:
         decision = self.decision
         if decision is None or decision.level is Level.NONE or stage in decision.omit_stages:
             return []
+        evidence = self._evidence
         event = replace(
             self._base,
             stage=stage,
             impersonated_user=self._impersonated,
             authentication_metadata=self._authentication,
-            object_ref=self._object_ref,
-            response_status=self._status,
-            request_object=self._request_object,
-            response_object=self._response_object,
+            object_ref=evidence.object_ref,
+            response_status=evidence.status,
+            request_object=evidence.request_object,
+            response_object=evidence.response_object,
             stage_timestamp=exact_time(at),
-            annotations={
-                **self._annotations,
-                **{key: "; ".join(texts) for key, texts in self._remarks.items()},
-            },
+            annotations={**self._annotations, **evidence.annotations},
         )
         return [event]
 

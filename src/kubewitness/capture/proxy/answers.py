@@ -9,7 +9,18 @@ from kubewitness.recorder import Answer
 
 
 class Passed(web.StreamResponse):
-    """An answer of the API server on its way to the client: only its own headers, no more."""
+    """An answer of the API server on its way to the client: only its own headers, no more.
+
+    Args:
+        status: The HTTP status.
+        headers: The header lines.
+        is_stream: Whether the head goes out at once; otherwise with the first of the body, which
+            saves a TLS record.
+    """
+
+    def __init__(self, status: int, headers: CIMultiDict[str], *, is_stream: bool) -> None:
+        super().__init__(status=status, headers=headers)
+        self._send_headers_immediately = is_stream
 
     async def _prepare_headers(self) -> None:
         has_type = "Content-Type" in self.headers

@@ -155,7 +155,7 @@ class Passage:
             first, kept = await self._refusal(answer, kept)
         self._record_sent()
         await self._exchange.respond(answer.status)
-        response = Passed(status=answer.status, headers=self._headers(answer))
+        response = Passed(answer.status, self._headers(answer), is_stream=self._is_stream)
         if "Content-Length" not in answer.headers and self._is_chunked(answer):
             response.enable_chunked_encoding()
         self._has_begun = True
