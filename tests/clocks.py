@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 SOON = 10.0
 """Real seconds after which a test that waits for a thread fails; never waited for in full."""
@@ -68,3 +69,11 @@ class HandClock:
             while count > sum(due is not None or not timed for _, due in self._waiting.values()):
                 assert time.monotonic() < give_up, f"fewer than {count} threads wait on the clock"
                 self._changed.wait(0.1)
+
+
+def until(is_so: Callable[[], bool], seconds: float = 2 * SOON) -> None:
+    """Wait, in real time, until something is true that nobody tells of, as of other processes."""
+    give_up, pause = time.monotonic() + seconds, threading.Event()
+    while not is_so():
+        assert time.monotonic() < give_up, "it did not become true"
+        pause.wait(0.01)
