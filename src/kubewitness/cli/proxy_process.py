@@ -1,6 +1,7 @@
 """What ``kubewitness proxy`` runs: one process that serves, or a supervisor and its workers."""
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ class Process:
         return AuditProxy(pipeline, self._kubeconfig, self._config)
 
     def _serve(self, pipeline: Pipeline) -> int:
-        with listen(self._settings["bind_address"], self._settings["secure_port"]) as listening:
+        with self._listen() as listening:
             uvloop.run(
                 run_alone(
                     lambda: self._proxy(pipeline),
@@ -66,8 +67,7 @@ class Process:
     def _supervise(self, pipeline: Pipeline) -> int:
         """Hold the port, and have the workers serve it. The pipeline was built to find faults."""
         self._proxy(pipeline)
-        address, port = self._settings["bind_address"], self._settings["secure_port"]
-        with listen(address, port, is_shared=True) as held:
+        with self._listen(is_shared=True) as held:
             port = held.getsockname()[1]
             arguments = [*sys.argv[1:], f"--secure-port={port}"]
             supervisor = Supervisor(
@@ -77,10 +77,17 @@ class Process:
 
     def _work(self, pipeline: Pipeline) -> int:
         channel = Channel(int(os.environ.pop(VARIABLE)), pipeline.metrics.exposition)
-        address, port = self._settings["bind_address"], self._settings["secure_port"]
-        with listen(address, port, is_shared=True) as listening:
+        with self._listen(is_shared=True) as listening:
             uvloop.run(self._work_until_told(pipeline, channel, listening))
         return _code(pipeline)
+
+    def _listen(self, *, is_shared: bool = False) -> socket.socket:
+        address, port = self._settings["bind_address"], self._settings["secure_port"]
+        try:
+            return listen(address, port, is_shared=is_shared)
+        except OSError as error:
+            where = f"{address}:{port}"
+            raise OSError(f"cannot listen at {where}: {error.strerror or error}") from None
 
     async def _work_until_told(self, pipeline: Pipeline, channel: Channel, listening: Any) -> None:
         await serve(

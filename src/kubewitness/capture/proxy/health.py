@@ -29,8 +29,11 @@ class HealthServer:
             OSError: The address is taken, or not this machine's.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise OSError(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
