@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clocks import until
 from command import COMMAND, ENVIRONMENT, run
@@ -141,9 +142,7 @@ def test_a_worker_that_dies_is_started_again(server: FakeAPIServer, tmp_path: Pa
         assert running.end() == 0
 
 
-def test_workers_end_when_their_supervisor_is_killed(
-    server: FakeAPIServer, tmp_path: Path
-) -> None:
+def test_workers_end_when_their_supervisor_is_killed(server: FakeAPIServer, tmp_path: Path) -> None:
     with proxy_process(server, tmp_path, "--workers=2") as running:
         workers = workers_of(running)
         running.process.kill()
@@ -175,6 +174,27 @@ def test_everything_that_is_wrong_is_said_before_it_listens(
     done = run("proxy", *flags, policy, f"--upstream-kubeconfig={missing}")
     assert done.code == 2
     assert f"--upstream-kubeconfig: cannot read {missing}: No such file or directory" in done.err
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "said"),
+    [
+        ("clusters", "server", "http://127.0.0.1:1", "server: the proxy needs https here"),
+        ("users", "as", "bob", 'as: remove "as"'),
+    ],
+)
+def test_a_kubeconfig_that_would_serve_people_as_others_is_refused(
+    section: str, field: str, value: str, said: str, server: FakeAPIServer, tmp_path: Path
+) -> None:
+    flags = arguments(server, tmp_path)
+    path = tmp_path / "proxy.kubeconfig"
+    document = yaml.safe_load(path.read_text())
+    document[section][0][section.removesuffix("s")][field] = value
+    path.write_text(yaml.safe_dump(document))
+
+    done = run("proxy", *flags)
+    assert done.code == 2
+    assert said in done.err
 
 
 @pytest.mark.parametrize(

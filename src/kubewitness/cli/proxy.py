@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,19 @@ def _kubeconfig(path: Path, ctx: click.Context) -> Kubeconfig:
         message = f"cannot read {path}: {error.strerror}"
         refuse((Problem("--upstream-kubeconfig", message=message),), ctx)
     warn(kubeconfig.warnings)
+    if faults := tuple(_faults(kubeconfig)):
+        refuse(faults, ctx)
     return kubeconfig
+
+
+def _faults(kubeconfig: Kubeconfig) -> Iterator[Problem]:
+    """Yield what would have somebody served as another than is recorded."""
+    if not kubeconfig.server.lower().startswith("https:"):
+        message = "the proxy needs https here: over http the API server knows nobody"
+        yield kubeconfig.problem("server", message)
+    if kubeconfig.impersonate:
+        message = 'remove "as": the proxy says itself on whose behalf it asks'
+        yield kubeconfig.problem("impersonate", message)
 
 
 def _together(audit: Loaded, workers: int) -> Loaded:
