@@ -65,9 +65,9 @@ class _Address(click.ParamType[Any]):
 )
 @click.option(
     "--bind-address",
-    default="0.0.0.0",
+    default="0.0.0.0",  # noqa: S104  # kube-apiserver's
     show_default=True,
-    metavar="IP",  # noqa: S104
+    metavar="IP",
     help="Address to listen on.",
 )
 @click.option(
