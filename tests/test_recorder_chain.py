@@ -56,7 +56,7 @@ def test_events_are_upstreams(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_audits_own_answers_are_upstreams(case: dict[str, Any]) -> None:
-    answer = run(case).answer
+    answer = run(case).own_answer
 
     is_audits = "Internal Server Error" in (case["response"] or {}).get("body", "") and (
         case["name"] != "errored"  # that answer is the authorization filter's

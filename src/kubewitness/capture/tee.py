@@ -8,23 +8,24 @@ class Tee:
 
     Attributes:
         has_ended: Whether its end was seen; for the driver to set.
+        size: How many bytes have passed by.
 
     Args:
         limit: How many bytes are kept.
     """
 
-    __slots__ = ("_kept", "_limit", "_pieces", "_size", "has_ended")
+    __slots__ = ("_kept", "_limit", "_pieces", "has_ended", "size")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pieces: list[bytes] = []
         self._kept = 0
-        self._size = 0
+        self.size = 0
         self.has_ended = False
 
     def add(self, piece: bytes) -> None:
         """Take a piece that passes by."""
-        self._size += len(piece)
+        self.size += len(piece)
         room = self._limit - self._kept
         if room > 0:
             piece = bytes(piece[:room])
@@ -33,5 +34,5 @@ class Tee:
 
     def body(self, content_type: str, content_encoding: str = "") -> Body:
         """Return what passed by so far; it counts as cut off unless it `has_ended`."""
-        size = self._size if self.has_ended else self._size + 1
+        size = self.size if self.has_ended else self.size + 1
         return Body(b"".join(self._pieces), size, content_type, content_encoding, self._limit)

@@ -43,8 +43,10 @@ def status_answer(code: int, reason: str, message: str, **details: object) -> An
         **({"details": details} if details else {}),
         "code": code,
     }
-    headers = (("Content-Type", "application/json"),)
-    return Answer(code, headers, msgspec.json.encode(document) + b"\n")
+    text = msgspec.json.encode(document)
+    for character in b"<>&":  # as Go's encoder; outside of strings JSON has none of them
+        text = text.replace(b"%c" % character, b"\\u%04x" % character)
+    return Answer(code, (("Content-Type", "application/json"),), text + b"\n")
 
 
 def failed_request_info(target: str, reason: str) -> Answer:

@@ -7,10 +7,13 @@ Source: audit specification section 5.5; apimachinery ``pkg/util/net/http.go``.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 _HOST_PORT = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<host>[^:\[\]]*)):[^:\[\]]*")
 _LEADING_ZEROS = re.compile(r"(?<![0-9A-Fa-f])0+(?=[0-9A-Fa-f])")
+_MAX_CACHED = 1024
+_MAX_CACHED_LENGTH = 45
 
 
 def source_ips(remote_address: str, x_forwarded_for: str, x_real_ip: str) -> tuple[str, ...]:
@@ -48,8 +51,12 @@ def _canonical(text: str) -> str:
     Leading zeros are dropped (``010.0.0.1`` is 10.0.0.1, never octal) and an IPv4 address in IPv6
     clothing comes out as IPv4. Zones are refused.
     """
-    if "%" in text:
+    if not text or "%" in text:
         return ""
+    return _cached(text) if len(text) <= _MAX_CACHED_LENGTH else _read(text)
+
+
+def _read(text: str) -> str:
     digits = _LEADING_ZEROS.sub("", text)
     try:
         if ":" not in digits:
@@ -58,3 +65,6 @@ def _canonical(text: str) -> str:
     except ValueError:
         return ""
     return str(address.ipv4_mapped or address)
+
+
+_cached = lru_cache(_MAX_CACHED)(_read)
