@@ -59,7 +59,7 @@ def test_python_examples_run(code: str, place: Path) -> None:
 
 
 def test_the_event_of_the_example_arrives(place: Path, webhook: Receiver) -> None:
-    (code,) = [code for kind, code in BLOCKS if "build_pipeline" in code]
+    (code,) = [code for kind, code in BLOCKS if "process_events" in code]
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=place, check=True)
 
     assert len(code.splitlines()) <= 11

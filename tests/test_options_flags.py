@@ -45,6 +45,7 @@ audit-webhook-truncate-max-event-size int64 102400
 audit-webhook-truncate-max-batch-size int64 10485760
 """
 OURS = """
+audit-log-shared bool false
 audit-webhook-max-in-flight int 16
 audit-shutdown-timeout duration 20s
 """

@@ -137,13 +137,20 @@ class Evidence:
         status = objects.status_of(content.data) if content.is_whole and is_json(kind) else None
         if status is not None:
             self.status = replace(status, code=code) if code else status
-        if self._records(Level.REQUEST_RESPONSE) and self._is_object(body, content, status):
+        if not self._records(Level.REQUEST_RESPONSE) or self.response_object is not NO_OBJECT:
+            return  # an object that was taken as such counts
+        if self._is_object(body, content, status):
             self.response_object = self._recordable("responseObject", content)
 
     def settle(self) -> None:
-        """Record the body of the request, unless it was refused before that was read."""
+        """Record the body of the request, unless it was refused before that was read.
+
+        An object that was taken as such counts.
+        """
         body, self._body = self._body, None
-        if body is None or (was_unread(self.status) and not self._records_any_json):
+        if body is None or self.request_object is not NO_OBJECT:
+            return
+        if was_unread(self.status) and not self._records_any_json:
             return
         content = content_of(body)
         if self._info.verb == "patch":
