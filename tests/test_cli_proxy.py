@@ -202,6 +202,8 @@ def test_a_kubeconfig_that_would_serve_people_as_others_is_refused(
     [
         ("--health-bind-address=nowhere", "is not an address and a port"),
         ("--request-timeout=5", "not a duration"),
+        ("--reload-interval=0s", "too short"),
+        ("--authentication-token-webhook-cache-ttl=-1s", "too short"),
         ("--workers=0", "--workers"),
         ("--forward-identity=shout", "--forward-identity"),
         ("--audit-log-mode=later", "--audit-log-mode"),

@@ -32,13 +32,17 @@ docs/proxy.md has the RBAC that it needs, and manifests."""
 class _Duration(click.ParamType[Any]):
     name = "duration"
 
+    def __init__(self, *, least: float = 0.0) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
         try:
-            return parse_value(Kind.DURATION, value)
+            seconds = parse_value(Kind.DURATION, value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if float(seconds) < self._least:
+            self.fail(f"{value} is too short", param, ctx)
+        return seconds
 
 
 class _Address(click.ParamType[Any]):
@@ -130,7 +134,7 @@ class _Address(click.ParamType[Any]):
     "--request-timeout",
     default="1m",
     show_default=True,
-    type=_Duration(),
+    type=_Duration(least=0.001),
     help="How long a request may take that is not long-running.",
 )
 @click.option(
@@ -161,7 +165,7 @@ class _Address(click.ParamType[Any]):
     "--reload-interval",
     default="2s",
     show_default=True,
-    type=_Duration(),
+    type=_Duration(least=0.001),
     help="How often policy and certificates are looked at for changes.",
 )
 @click.option(

@@ -137,13 +137,12 @@ class Supervisor:
         try:
             async with told_to_end(lambda: self._send(signal.SIGHUP)) as ending:
                 tending = [asyncio.create_task(self._tend(each)) for each in self._workers]
-                over = asyncio.gather(*tending)
                 waiting = asyncio.create_task(ending.wait())
                 announcing = asyncio.create_task(self._announce(lambda: on_ready(port)))
-                await asyncio.wait((waiting, over), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((waiting, *tending), return_when=asyncio.FIRST_COMPLETED)
                 self._is_ending = True
                 self._send(signal.SIGTERM)
-                codes = await over
+                codes = await asyncio.gather(*tending)
                 for task in (waiting, announcing):
                     task.cancel()
                 return max(codes)
