@@ -3,7 +3,6 @@
 import ipaddress
 import logging
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import click
 
 from kubewitness.backends.kubeconfig import Kubeconfig, load_kubeconfig
 from kubewitness.cli.audit_flags import AuditCommand, refuse, warn
-from kubewitness.errors import KubeconfigError, Problem
+from kubewitness.errors import InputError, KubeconfigError, Problem
 from kubewitness.options import Loaded
 from kubewitness.options.kinds import Kind, parse_value
 
@@ -193,7 +192,7 @@ def proxy(audit: Loaded, upstream_kubeconfig: Path, **settings: Any) -> None:
     try:
         process = Process(_together(audit, settings["workers"]), kubeconfig, settings)
         code = process.run()
-    except KubeconfigError as error:
+    except InputError as error:
         refuse(error.problems, ctx)
     except (OSError, ExceptionGroup) as error:
         raise click.ClickException(_sentence(error)) from None
@@ -209,19 +208,10 @@ def _kubeconfig(path: Path, ctx: click.Context) -> Kubeconfig:
         message = f"cannot read {path}: {error.strerror}"
         refuse((Problem("--upstream-kubeconfig", message=message),), ctx)
     warn(kubeconfig.warnings)
-    if faults := tuple(_faults(kubeconfig)):
-        refuse(faults, ctx)
-    return kubeconfig
-
-
-def _faults(kubeconfig: Kubeconfig) -> Iterator[Problem]:
-    """Yield what would have somebody served as another than is recorded."""
     if not kubeconfig.server.lower().startswith("https:"):
         message = "the proxy needs https here: over http the API server knows nobody"
-        yield kubeconfig.problem("server", message)
-    if kubeconfig.impersonate:
-        message = 'remove "as": the proxy says itself on whose behalf it asks'
-        yield kubeconfig.problem("impersonate", message)
+        refuse((kubeconfig.problem("server", message),), ctx)
+    return kubeconfig
 
 
 def _together(audit: Loaded, workers: int) -> Loaded:

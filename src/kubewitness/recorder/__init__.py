@@ -24,6 +24,7 @@ from kubewitness.recorder.headers import (
     Headers,
     audit_id_of,
     impersonated_user,
+    service_account_of,
     unescaped_key,
 )
 from kubewitness.recorder.machine import IncomingRequest, Recorder, RequestAudit
@@ -40,6 +41,7 @@ __all__ = [
     "failed_request_info",
     "failed_store",
     "impersonated_user",
+    "service_account_of",
     "status_answer",
     "timeout_fault",
     "unescaped_key",

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from kubewitness.event import NO_OBJECT, Status
-from kubewitness.recorder import objects
+from kubewitness.recorder import objects, protobuf
 
 MAX_BODY = 1024 * 1024
 """Bytes of a body that are kept unless told otherwise."""
@@ -26,7 +26,6 @@ _BINARY = ("protobuf", "cbor")
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _KIND_OF_JSON = re.compile(rb'\s*\{\s*"(?:kind|apiVersion)"\s*:')
 _KIND_OF_YAML = re.compile(rb"^kind:", re.MULTILINE)
-_PROTOBUF_OBJECT = b"k8s\x00"
 
 # Answers that the API server gives before it reads the body into an object.
 _UNREAD_CODES = frozenset((401, 405, 406, 413, 415))
@@ -80,18 +79,27 @@ class Content(NamedTuple):
 
 def content_of(body: Body) -> Content:
     """Decode a body, and make of it what can be recorded. Never raises."""
-    kind = body.media_type
-    if any(binary in kind for binary in _BINARY):
-        return Content(b"", NO_OBJECT, omitted=kind)
     data, is_whole = body.data, body.size <= len(body.data)
     if body.content_encoding.lower() not in ("", "identity"):
         data, fault, ended = _decoded(body)
         if fault:
-            return Content(b"", NO_OBJECT, omitted=fault)
+            return Content(body.data, NO_OBJECT, is_whole=False, omitted=fault)
         is_whole = is_whole and ended
+    kind = body.media_type
+    if any(binary in kind for binary in _BINARY):
+        return Content(data, NO_OBJECT, is_whole, omitted=kind)
     document = objects.recordable(data) if is_whole else _beginning(data)
     omitted = "not text" if document is NO_OBJECT else ""
     return Content(data, document, is_whole, omitted)
+
+
+def status_in(content: Content, media_type: str) -> Status | None:
+    """Return what a body says if it is a Status, in JSON or in protobuf."""
+    if not content.is_whole:
+        return None
+    if is_json(media_type):
+        return objects.status_of(content.data)
+    return protobuf.status_of(content.data)
 
 
 def _decoded(body: Body) -> tuple[bytes, str, bool]:
@@ -120,6 +128,8 @@ def is_api_object(content: Content, media_type: str) -> bool:
 
     The API server records what its object writer writes, and that always has a kind.
     """
+    if content.data.startswith(protobuf.MAGIC):
+        return True
     if "yaml" in media_type:
         return _KIND_OF_YAML.search(content.data) is not None
     if not content.is_whole:
@@ -132,11 +142,6 @@ def is_json(media_type: str) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
-def is_binary_object(body: Body) -> bool:
-    """Tell whether a body is an object of the API in protobuf."""
-    return body.data.startswith(_PROTOBUF_OBJECT) and ";" not in body.content_type
-
-
 def was_unread(status: Status | None) -> bool:
     """Tell by its answer whether a request was refused before its body was read."""
     if status is None:
@@ -147,7 +152,10 @@ def was_unread(status: Status | None) -> bool:
 
 
 def refused_impersonation(status: Status | None) -> bool:
-    """Tell by its answer whether a request was refused because of whom it wanted to act as."""
+    """Tell by its answer whether a request was refused because of whom it wanted to act as.
+
+    A refusal whose reason cannot be read counts: nobody is said to have acted as another then.
+    """
     if status is None or status.code != 403:
         return False
-    return _REFUSED_IMPERSONATION.search(status.message) is not None
+    return not status.message or _REFUSED_IMPERSONATION.search(status.message) is not None

@@ -11,20 +11,21 @@ from msgspec.structs import replace
 
 from kubewitness.event import NO_OBJECT, Level, Status
 from kubewitness.policy import Decision
-from kubewitness.recorder import objects
+from kubewitness.recorder import objects, protobuf
 from kubewitness.recorder.bodies import (
     Body,
     Content,
     content_of,
     is_api_object,
-    is_binary_object,
     is_json,
+    status_in,
     was_unread,
 )
 from kubewitness.request import RequestInfo, is_long_running, object_reference
 
 _NOT_RECORDED = "kubewitness.io/not-recorded"
 _TRUNCATED = "kubewitness.io/truncated"
+_KNOWN_KINDS = ("json", "yaml", "protobuf")
 _READ_AT = {
     "create": Level.METADATA,  # the object's metadata completes the objectRef
     "update": Level.METADATA,
@@ -86,22 +87,22 @@ class Evidence:
 
     def keeps_response_body(self, code: int, content_type: str) -> bool:
         """Tell whether `take_response_body` has a use for the body of an answer like this."""
-        is_text = "json" in content_type or "yaml" in content_type
-        if not self._records(Level.METADATA) or not (is_text or "protobuf" in content_type):
+        is_known = any(kind in content_type for kind in _KNOWN_KINDS)
+        if not is_known or not self._records(Level.METADATA):
             return False
-        is_refusal = code >= 400
-        if self._is_stream:
-            return is_text and is_refusal
-        if self._records(Level.REQUEST_RESPONSE):
+        if code >= 400:
             return True
-        return is_text and (is_refusal or self._info.verb in _ANSWERED_BY_STATUS)
+        may_be_recorded = self._records(Level.REQUEST_RESPONSE)
+        may_be_status = self._info.verb in _ANSWERED_BY_STATUS
+        return not self._is_stream and (may_be_recorded or may_be_status)
 
     def take_object(self, content: Content) -> None:
         """Take the object that the client sent to create, update or delete by, if it sent one."""
         if not self._records(Level.METADATA) or not content.data.strip():
             return
         if self._info.verb not in _DELETES and content.is_whole:
-            self.object_ref = objects.completed_reference(self.object_ref, content.data)
+            own = protobuf.reference_of(content.data) or objects.reference_of(content.data)
+            self.object_ref = objects.completed_reference(self.object_ref, own)
         if self._records(Level.REQUEST):
             self.request_object = self._recordable("requestObject", content)
 
@@ -134,7 +135,7 @@ class Evidence:
         if not self._records(Level.METADATA):
             return
         content, kind = content_of(body), body.media_type
-        status = objects.status_of(content.data) if content.is_whole and is_json(kind) else None
+        status = status_in(content, kind)
         if status is not None:
             self.status = replace(status, code=code) if code else status
         if not self._records(Level.REQUEST_RESPONSE) or self.response_object is not NO_OBJECT:
@@ -155,8 +156,6 @@ class Evidence:
         content = content_of(body)
         if self._info.verb == "patch":
             self.take_patch(content)
-        elif content.omitted:
-            self._remark(_NOT_RECORDED, f"requestObject: {content.omitted}")
         else:
             self.take_object(content)
 
@@ -171,7 +170,7 @@ class Evidence:
         kind = body.media_type
         if self._records_any_json and is_json(kind) and content.data.strip():
             return True
-        return is_api_object(content, kind) or is_binary_object(body)
+        return is_api_object(content, kind)
 
     def _records(self, level: Level) -> bool:
         return self._rank >= level.rank

@@ -5,6 +5,7 @@ Source: audit specification sections 5.2, 5.7 and 5.9.
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from kubewitness.errors import RequestError
@@ -17,6 +18,9 @@ _UNAUTHENTICATED = "system:unauthenticated"
 _LONGEST_USER_AGENT = 1024
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 _EXTRA = "impersonate-extra-"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL)
+_ACCOUNT = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 class Headers:
@@ -110,9 +114,10 @@ def impersonated_user(headers: Headers, *, as_node: bool = False) -> UserInfo | 
     if not name:
         return None
     groups = headers.every("Impersonate-Group") or _groups_of(name, as_node=as_node)
-    extra: dict[str, tuple[str, ...] | None] = {
-        unescaped_key(key): values for key, values in headers.starting_with(_EXTRA)
-    }
+    extra: dict[str, tuple[str, ...] | None] = {}
+    for escaped, values in headers.starting_with(_EXTRA):
+        key = unescaped_key(escaped)  # two spellings of one key are one key
+        extra[key] = (*(extra.get(key) or ()), *values)
     return UserInfo(
         username=name,
         uid=headers.first("Impersonate-Uid"),
@@ -129,13 +134,26 @@ def unescaped_key(key: str) -> str:
         return key
 
 
+def service_account_of(name: str) -> tuple[str, str] | None:
+    """Return namespace and name of the service account that a user's name stands for, if it does.
+
+    Source: upstream ``pkg/authentication/serviceaccount`` (``SplitUsername``).
+    """
+    if not name.startswith(_SERVICE_ACCOUNT):
+        return None
+    namespace, _, account = name.removeprefix(_SERVICE_ACCOUNT).partition(":")
+    is_one = len(namespace) <= 63 and _NAMESPACE.fullmatch(namespace) is not None
+    is_one = is_one and len(account) <= 253 and _ACCOUNT.fullmatch(account) is not None
+    return (namespace, account) if is_one else None
+
+
 def _groups_of(name: str, *, as_node: bool) -> tuple[str, ...]:
     if as_node:
         return ("system:nodes",)
-    namespace, _, account = name.removeprefix(_SERVICE_ACCOUNT).partition(":")
-    if name.startswith(_SERVICE_ACCOUNT) and namespace and account and ":" not in account:
-        return ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-    return ()
+    account = service_account_of(name)
+    if account is None:
+        return ()
+    return ("system:serviceaccounts", f"system:serviceaccounts:{account[0]}")
 
 
 def _with_authentication(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:

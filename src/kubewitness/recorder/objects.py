@@ -108,14 +108,26 @@ def status_of(document: bytes) -> Status | None:
     )
 
 
-def completed_reference(
-    reference: ObjectReference | None, document: bytes
-) -> ObjectReference | None:
-    """Fill what an object reference leaves open from the object's own metadata."""
+def reference_of(document: bytes) -> ObjectReference | None:
+    """Return what an object says of itself in its metadata; None for another document."""
     found = _read(document, _WithMetadata)
     if found is None:
-        return reference
+        return None
     own = found.metadata
+    return ObjectReference(
+        namespace=own.namespace,
+        name=own.name,
+        uid=own.uid,
+        resource_version=own.resource_version,
+    )
+
+
+def completed_reference(
+    reference: ObjectReference | None, own: ObjectReference | None
+) -> ObjectReference | None:
+    """Fill what an object reference leaves open from what the object says of itself."""
+    if own is None:
+        return reference
     known = reference or ObjectReference()
     return msgspec.structs.replace(
         known,

@@ -1,7 +1,8 @@
 """Files that are read again when they change: certificates, authorities, the audit policy.
 
 Looked at every few seconds. What cannot be used, because somebody is still writing it or made a
-mistake, leaves what was in use before, and is said once a change: in the log, and as a metric.
+mistake, leaves what was in use before, and is said once a change: in the log, and as a metric. It
+is tried again at each look, for what failed may have been this machine.
 """
 
 import logging
@@ -32,20 +33,25 @@ class WatchedFiles:
         self._files = files
         self._use = use
         self._metrics = metrics
-        self._seen = self._stamps()
+        self._used = self._stamps()
+        self._refused: list[_Stamp] = []
 
     def look(self) -> None:
-        """Use the files again if one of them has changed since the last look."""
-        stamps = self._stamps()
-        if stamps == self._seen:
+        """Use the files again if one of them has changed since they were used."""
+        stamps = self._stamps()  # before they are read: a change meanwhile is seen next time
+        if stamps == self._used:
+            self._refused = []
             return
-        self._seen = stamps
         try:
             self._use()
         except (KubewitnessError, OSError, ValueError) as error:
-            self._count("error")
-            _log.error("%s: %s; what was read before stays in use", self._name, _one_line(error))
+            if stamps != self._refused:
+                self._count("error")
+                text = _one_line(error)
+                _log.error("%s: %s; what was read before stays in use", self._name, text)
+            self._refused = stamps
         else:
+            self._used, self._refused = stamps, []
             self._count("success")
             _log.info("%s: read again, for it has changed", self._name)
 

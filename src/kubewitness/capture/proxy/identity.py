@@ -8,29 +8,31 @@ is served unrecorded.
 Source: upstream ``pkg/authentication/request/{x509,bearertoken,websocket}``.
 """
 
-import base64
-import binascii
 import hashlib
 import ssl
+import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
 import msgspec
 
 from kubewitness.capture.proxy.config import ProxyConfig, TokenIdentity
-from kubewitness.capture.proxy.forwarding import bearer_token, protocols_without_token
+from kubewitness.capture.proxy.forwarding import (
+    bearer_token,
+    is_sendable,
+    token_of_websocket,
+    upgrade_of,
+)
 from kubewitness.capture.proxy.memory import Memory
-from kubewitness.capture.proxy.upstream import Upstream, UpstreamError
+from kubewitness.capture.proxy.upstream import SELF_REVIEWS, Upstream, UpstreamError
+from kubewitness.capture.users import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED
 from kubewitness.event import UserInfo
 from kubewitness.metrics import ProxyMetrics
 from kubewitness.recorder import Headers
 
-AUTHENTICATED = "system:authenticated"
-ANONYMOUS = UserInfo(username="system:anonymous", groups=("system:unauthenticated",))
-
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105  # a path
-_SELF_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _UNKNOWN_SECONDS = 10.0
 """How long a token is remembered that the API server does not know."""
 
@@ -64,14 +66,23 @@ class Authenticator:
         upstream: Asked whose tokens are.
         config: How, and for how long it is remembered.
         metrics: Where the questions are counted.
+        now: Seconds on a clock that never goes back.
     """
 
-    def __init__(self, upstream: Upstream, config: ProxyConfig, metrics: ProxyMetrics) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        config: ProxyConfig,
+        metrics: ProxyMetrics,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._upstream = upstream
         self._config = config
         self._metrics = metrics
         self._known: Memory[UserInfo | None] = Memory(
-            lambda user: config.token_ttl if user else min(config.token_ttl, _UNKNOWN_SECONDS)
+            lambda user: config.token_ttl if user else min(config.token_ttl, _UNKNOWN_SECONDS),
+            now=now,
         )
 
     async def authenticate(self, headers: Headers, certified: UserInfo | None) -> Identity | None:
@@ -87,18 +98,21 @@ class Authenticator:
         if certified is not None:
             return Identity(certified, Credential.CERTIFICATE)
         token = bearer_token(headers.first("Authorization"))
-        if token:
-            user = await self._user_of(token)
-            return Identity(user, Credential.TOKEN, token) if user is not None else None
-        token = _token_of_websocket(headers)
-        if token:
-            user = await self._user_of(token)
-            return Identity(user, Credential.TOKEN) if user is not None else None
-        return Identity(ANONYMOUS, Credential.NOTHING) if self._config.anonymous_auth else None
+        if token and (user := await self._user_of(token)) is not None:
+            return Identity(user, Credential.TOKEN, token)
+        protocol = token_of_websocket(_protocols(headers))
+        if protocol and (user := await self._user_of(protocol)) is not None:
+            return Identity(user, Credential.TOKEN)
+        if token or protocol != "" or not self._config.anonymous_auth:
+            return None
+        return Identity(ANONYMOUS, Credential.NOTHING)
 
     async def _user_of(self, token: str) -> UserInfo | None:
-        key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-        return await self._known.get(key, lambda: self._ask(token))
+        if " " in token or not is_sendable(token):  # nobody's, and it would be read as another one
+            return None
+        return await self._known.get(
+            hashlib.sha256(token.encode()).digest(), lambda: self._ask(token)
+        )
 
     async def _ask(self, token: str) -> UserInfo | None:
         outcome = "error"
@@ -121,17 +135,17 @@ class Authenticator:
         code, answer = await self._upstream.review(_TOKEN_REVIEWS, review)
         if code != 201:
             raise UpstreamError(f"the TokenReview was answered {code}: {_message(answer)}")
-        status = answer.get("status") or {}
+        status = status_of_review(answer)
         return _user(status.get("user")) if status.get("authenticated") is True else None
 
     async def _review_self(self, token: str) -> UserInfo | None:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        code, answer = await self._upstream.review(_SELF_REVIEWS, review, token=token)
+        code, answer = await self._upstream.review(SELF_REVIEWS, review, token=token)
         if code == 401:
             return None
         if code != 201:
             raise UpstreamError(f"the SelfSubjectReview was answered {code}: {_message(answer)}")
-        return _user((answer.get("status") or {}).get("userInfo"))
+        return _user(status_of_review(answer).get("userInfo"))
 
 
 def user_of_certificate(connection: ssl.SSLObject | None) -> UserInfo | None:
@@ -144,25 +158,36 @@ def user_of_certificate(connection: ssl.SSLObject | None) -> UserInfo | None:
         return None
     subject: Any = certificate.get("subject", ())
     pairs = [pair for part in subject for pair in part]
-    names = [value for key, value in pairs if key == "commonName"]
-    if not names or not names[-1] or not all(value.isprintable() for _, value in pairs):
+    name = next((value for key, value in reversed(pairs) if key == "commonName"), "")
+    groups = tuple(value for key, value in pairs if key == "organizationName" and value)
+    if not name or not all(map(is_sendable, (name, *groups))):
         return None
-    groups = tuple(value for key, value in pairs if key == "organizationName")
     digest = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
     return UserInfo(
-        username=names[-1],
-        groups=groups if AUTHENTICATED in groups else (*groups, AUTHENTICATED),
+        username=name,
+        groups=_with_everybodys(name, groups),
         extra={_CREDENTIAL_ID: (f"X509SHA256={digest}",)},
     )
 
 
-def _token_of_websocket(headers: Headers) -> str:
-    _, encoded = protocols_without_token(headers.first("Sec-WebSocket-Protocol"))
-    try:
-        padded = encoded + "=" * (-len(encoded) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
-        return ""
+def _with_everybodys(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a user's groups with that of all who are known, or of all who are not."""
+    if name == ANONYMOUS.username:
+        return groups if UNAUTHENTICATED in groups else (*groups, UNAUTHENTICATED)
+    is_there = AUTHENTICATED in groups or UNAUTHENTICATED in groups
+    return groups if is_there else (*groups, AUTHENTICATED)
+
+
+def _protocols(headers: Headers) -> tuple[str, ...]:
+    """Return the protocols of a request for a websocket; none of any other request."""
+    is_websocket = upgrade_of(headers).lower() == "websocket"
+    return headers.every("Sec-WebSocket-Protocol") if is_websocket else ()
+
+
+def status_of_review(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the status of a review; empty if it has none."""
+    status = answer.get("status")
+    return status if isinstance(status, dict) else {}
 
 
 def _user(found: Any) -> UserInfo:

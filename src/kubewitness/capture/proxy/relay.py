@@ -6,6 +6,8 @@ once; then authentication, the first event, impersonation; what comes after is t
 Source: audit specification sections 5.1 to 5.10.
 """
 
+import asyncio
+
 from aiohttp import web
 
 from kubewitness.capture.auditor import Auditor
@@ -17,11 +19,17 @@ from kubewitness.capture.proxy.forwarding import (
     HeaderLines,
     forwarded_headers,
     identifying_headers,
-    protocols_without_token,
+    upgrade_of,
 )
 from kubewitness.capture.proxy.identity import Authenticator, Credential, Identity
-from kubewitness.capture.proxy.impersonation import Impersonation, malformed, wants_to_impersonate
+from kubewitness.capture.proxy.impersonation import (
+    Impersonation,
+    malformed,
+    unreadable,
+    wants_to_impersonate,
+)
 from kubewitness.capture.proxy.passage import Passage
+from kubewitness.capture.proxy.probe import FrontProxyProbe
 from kubewitness.capture.proxy.upstream import Upstream, UpstreamError
 from kubewitness.errors import RequestError
 from kubewitness.metrics import ProxyMetrics
@@ -40,7 +48,6 @@ from kubewitness.request import is_long_running, normalize_target
 
 _UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
 _MALFORMED = Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request")
-_PROTOCOL = "sec-websocket-protocol"
 
 
 class Relay:
@@ -62,6 +69,7 @@ class Relay:
         self._metrics = metrics
         self._authenticator = Authenticator(upstream, config, metrics)
         self._impersonation = Impersonation(upstream)
+        self._probe = FrontProxyProbe(upstream)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request, and count it."""
@@ -95,7 +103,11 @@ class Relay:
             return own_answer(_unaudited(error, request.raw_path), audit_id)
         protocol.is_long_running = is_long_running(audit.info)
         exchange = Exchange(request, headers, audit, self._auditor)
-        return await self._take(exchange, connection)
+        try:
+            return await self._take(exchange, connection)
+        except asyncio.CancelledError:
+            await exchange.abandon()
+            raise
 
     async def _take(self, exchange: Exchange, connection: Connection) -> web.StreamResponse:
         target = exchange.request.raw_path
@@ -113,19 +125,33 @@ class Relay:
             return await exchange.answer(_UNAUTHORIZED)
         if not await self._auditor.begin(exchange.audit, identity.user):
             return own_answer(failed_store(target), exchange.audit.audit_id)
-        if (refusal := await self._impersonate(exchange, identity)) is not None:
+        refusal = await self._doubt(identity) or await self._impersonate(exchange, identity)
+        if refusal is not None:
             return await exchange.answer(refusal)
         return await self._pass(exchange, connection, identity)
 
+    async def _doubt(self, identity: Identity) -> Answer | None:
+        """Return the answer when the API server would not act as the user that the proxy names."""
+        is_named = identity.by is Credential.CERTIFICATE
+        if is_named and self._config.forwarding is Forwarding.FRONT_PROXY:
+            try:
+                await self._probe.check()
+            except UpstreamError as error:
+                message = f"the API server cannot be told who this is: {error}"
+                return status_answer(502, "ServiceUnavailable", message)
+        return None
+
     async def _impersonate(self, exchange: Exchange, identity: Identity) -> Answer | None:
         """Note whom the client wants to act as; return the answer if that is refused here."""
+        if (fault := unreadable(exchange.headers)) is not None:
+            return fault
         user = impersonated_user(exchange.headers)
         if not self._judges_impersonation(identity):
             if user is not None:
                 exchange.audit.impersonate_if_allowed(user)
             return None
         if user is None:
-            return malformed() if wants_to_impersonate(exchange.headers) else None
+            return malformed(exchange.headers) if wants_to_impersonate(exchange.headers) else None
         try:
             refusal = await self._impersonation.refusal(identity.user, exchange.headers)
         except UpstreamError as error:
@@ -156,35 +182,26 @@ class Relay:
         self, exchange: Exchange, connection: Connection, identity: Identity
     ) -> HeaderLines:
         request = exchange.request
+        is_judged = self._judges_impersonation(identity)
+        acts_as_itself = not is_judged or not wants_to_impersonate(exchange.headers)
         lines = forwarded_headers(
-            request.headers.items(), peer=connection.host, keeps_impersonation=True
+            request.headers.items(),
+            peer=connection.host,
+            keeps_impersonation=not (is_judged and acts_as_itself),
+            keeps_token=identity.by is Credential.TOKEN and not identity.token,
         )
         if identity.token:
             lines.append(("Authorization", f"Bearer {identity.token}"))
-        if identity.token or identity.by is not Credential.TOKEN:
-            lines = [_without_token(line) for line in lines]
-        if identity.by is Credential.CERTIFICATE and not (
-            self._judges_impersonation(identity) and wants_to_impersonate(exchange.headers)
-        ):
+        if identity.by is Credential.CERTIFICATE and acts_as_itself:
             lines += identifying_headers(identity.user, self._config.forwarding)
-        if _is_upgrade(request):
-            lines += [("Connection", "Upgrade"), ("Upgrade", request.headers["Upgrade"])]
+        if upgrade := upgrade_of(exchange.headers):
+            lines += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
         lines.append(("Audit-ID", exchange.audit.audit_id))
         return lines
 
 
 def _unaudited(error: RequestError, target: str) -> Answer:
     return failed_request_info(target, str(error)) if error.status == 500 else _MALFORMED
-
-
-def _is_upgrade(request: web.BaseRequest) -> bool:
-    tokens = ",".join(request.headers.getall("Connection", ())).lower().split(",")
-    return "Upgrade" in request.headers and "upgrade" in map(str.strip, tokens)
-
-
-def _without_token(line: tuple[str, str]) -> tuple[str, str]:
-    name, value = line
-    return (name, protocols_without_token(value)[0]) if name.lower() == _PROTOCOL else line
 
 
 def _ascii(target: str) -> str:

@@ -1,9 +1,12 @@
 """The proxy's own side of TLS: its certificate, and whose client certificates it believes.
 
 Both can be exchanged while it runs: each new connection is moved to the context of the moment.
+A TLS session is not resumed across an exchange, for nobody would look at its certificate again.
 """
 
 import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from kubewitness.capture.proxy.config import ProxyConfig
@@ -17,36 +20,51 @@ class ServingContext:
 
     Args:
         config: Names the files.
+        now: Unix time in seconds, by which OpenSSL dates its sessions.
 
     Raises:
         OSError: A file cannot be read, or not be used; the message says which.
     """
 
-    def __init__(self, config: ProxyConfig) -> None:
+    def __init__(self, config: ProxyConfig, *, now: Callable[[], float] = time.time) -> None:
         self._config = config
+        self._now = now
+        self._exchanged = 0.0
         self._current = _context(config)
         self.context = self._current
         self.context.sni_callback = self._move
 
-    @property
-    def files(self) -> list[Path]:
-        """The files that it is made of."""
-        config = self._config
-        files = [config.tls_cert_file, config.tls_private_key_file]
-        return files + ([config.client_ca_file] if config.client_ca_file else [])
-
     def reload(self) -> None:
         """Read the files again, for the connections that come from now on."""
         self._current = _context(self._config)
+        self._exchanged = self._now()
 
-    def _move(self, connection: ssl.SSLObject, name: str | None, initial: ssl.SSLContext) -> None:  # noqa: ARG002
+    def _move(
+        self,
+        connection: ssl.SSLObject,
+        name: str | None,  # noqa: ARG002
+        initial: ssl.SSLContext,  # noqa: ARG002
+    ) -> ssl.AlertDescription | None:
+        """Use the context of now; None lets the handshake go on."""
+        if connection.session_reused and not self._is_recent(connection.session):
+            return ssl.AlertDescription.ALERT_DESCRIPTION_HANDSHAKE_FAILURE
         connection.context = self._current
+        return None
+
+    def _is_recent(self, session: ssl.SSLSession | None) -> bool:
+        return session is not None and session.time > self._exchanged
+
+
+def serving_files(config: ProxyConfig) -> list[Path]:
+    """Return the files that a context is made of."""
+    files = [config.tls_cert_file, config.tls_private_key_file]
+    return files + ([config.client_ca_file] if config.client_ca_file else [])
 
 
 def _context(config: ProxyConfig) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A resumed session would keep a certificate whose authority is no longer believed.
+    # TLS 1.3 resumes no sessions so; what TLS 1.2 remembers without tickets, `_move` judges.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])

@@ -12,7 +12,7 @@ Source: audit specification section 8.1 (kubeconfig); Kubernetes' ``authenticati
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -22,7 +22,10 @@ from yarl import URL
 
 from kubewitness.backends.credentials import Credentials
 from kubewitness.backends.kubeconfig import Kubeconfig, proxy_of
+from kubewitness.capture.proxy.connector import Connector
 from kubewitness.capture.proxy.forwarding import HeaderLines
+
+SELF_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 KEEP_ALIVE = 30.0
 """Seconds that an idle connection is kept: less than servers and load balancers keep theirs."""
@@ -30,6 +33,11 @@ KEEP_ALIVE = 30.0
 _CONNECT_SECONDS = 10.0
 _REVIEW_SECONDS = 10.0
 _MOST_HEADER = 1024 * 1024
+_REVIEW_HEADERS = (
+    ("Content-Type", "application/json"),
+    ("Accept", "application/json"),
+    ("User-Agent", "kubewitness"),
+)
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -62,7 +70,7 @@ class Upstream:
     def open(self) -> None:
         """Be ready to connect; called within the event loop."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            connector=Connector(limit=0, keepalive_timeout=KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             skip_auto_headers=_SKIPPED,
@@ -114,7 +122,12 @@ class Upstream:
         )
 
     async def review(
-        self, path: str, document: Mapping[str, Any], *, token: str | None = None
+        self,
+        path: str,
+        document: Mapping[str, Any],
+        *,
+        token: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> tuple[int, dict[str, Any]]:
         """POST a review, and return the code and the document that came back.
 
@@ -122,18 +135,18 @@ class Upstream:
             path: For example ``/apis/authentication.k8s.io/v1/tokenreviews``.
             document: The review.
             token: Ask with this bearer token, not as the proxy.
+            headers: Header lines beside those of every review.
 
         Raises:
             UpstreamError: There was no answer that can be read.
         """
-        headers = [("Content-Type", "application/json"), ("Accept", "application/json")]
-        headers.append(("User-Agent", "kubewitness"))
+        lines = [*_REVIEW_HEADERS, *headers]
         if token is not None:
-            headers.append(("Authorization", f"Bearer {token}"))
+            lines.append(("Authorization", f"Bearer {token}"))
         body = msgspec.json.encode(document)
         try:
             async with asyncio.timeout(_REVIEW_SECONDS):
-                sent = self.send("POST", path, headers, body=body, is_trusted=token is None)
+                sent = self.send("POST", path, lines, body=body, is_trusted=token is None)
                 async with await sent as answer:
                     text = await answer.read()
                     return answer.status, msgspec.json.decode(text, type=dict[str, Any])
@@ -146,7 +159,7 @@ def told(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}"
+        return f"cannot connect: {_why(error.os_error)}"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, msgspec.DecodeError):
@@ -156,6 +169,12 @@ def told(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientResponseError):
         return f"the answer is not HTTP: {error.message}"
     return str(error) or type(error).__name__
+
+
+def _why(error: OSError) -> str:
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text names the address
+    return error.strerror or type(error).__name__
 
 
 def _without_credentials(kubeconfig: Kubeconfig) -> Kubeconfig:
