@@ -55,22 +55,22 @@ def refused(audit: RequestAudit, code: int, message: str) -> Event:
 
 
 @pytest.mark.parametrize(
-    ("method", "level", "is_kept"),
+    ("method", "level", "asked"),
     [
-        ("POST", "Metadata", True),
-        ("PUT", "Metadata", True),
-        ("PATCH", "Metadata", False),
-        ("PATCH", "Request", True),
-        ("DELETE", "Metadata", False),
-        ("DELETE", "Request", True),
-        ("GET", "RequestResponse", False),
-        ("HEAD", "RequestResponse", False),
+        ("POST", "Metadata", "for"),
+        ("PUT", "Metadata", "for"),
+        ("PATCH", "Metadata", "not for"),
+        ("PATCH", "Request", "for"),
+        ("DELETE", "Metadata", "not for"),
+        ("DELETE", "Request", "for"),
+        ("GET", "RequestResponse", "not for"),
+        ("HEAD", "RequestResponse", "not for"),
     ],
 )
 def test_only_bodies_that_may_be_recorded_are_asked_for(
-    method: str, level: str, is_kept: bool
+    method: str, level: str, asked: str
 ) -> None:
-    assert opened(level, method, f"{MAPS}/one").keeps_request_body is is_kept
+    assert opened(level, method, f"{MAPS}/one").keeps_request_body is (asked == "for")
 
 
 @pytest.mark.parametrize("subresource", ["exec", "attach", "portforward", "proxy/x"])
@@ -82,24 +82,24 @@ def test_bodies_that_are_no_objects_are_not_asked_for(subresource: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "method", "code", "kind", "is_kept"),
+    ("level", "method", "code", "kind", "asked"),
     [
-        ("Metadata", "GET", 200, JSON, False),
-        ("Metadata", "GET", 404, JSON, True),
-        ("Metadata", "GET", 404, "text/plain", False),
-        ("Metadata", "DELETE", 200, JSON, True),
-        ("Metadata", "POST", 201, JSON, True),
-        ("RequestResponse", "GET", 200, JSON, True),
-        ("RequestResponse", "GET", 200, PROTOBUF, True),
-        ("RequestResponse", "GET", 200, "application/yaml", True),
-        ("RequestResponse", "GET", 200, "text/plain", False),
-        ("None", "GET", 404, JSON, False),
+        ("Metadata", "GET", 200, JSON, "not for"),
+        ("Metadata", "GET", 404, JSON, "for"),
+        ("Metadata", "GET", 404, "text/plain", "not for"),
+        ("Metadata", "DELETE", 200, JSON, "for"),
+        ("Metadata", "POST", 201, JSON, "for"),
+        ("RequestResponse", "GET", 200, JSON, "for"),
+        ("RequestResponse", "GET", 200, PROTOBUF, "for"),
+        ("RequestResponse", "GET", 200, "application/yaml", "for"),
+        ("RequestResponse", "GET", 200, "text/plain", "not for"),
+        ("None", "GET", 404, JSON, "not for"),
     ],
 )
 def test_only_answers_that_may_be_recorded_are_asked_for(
-    level: str, method: str, code: int, kind: str, is_kept: bool
+    level: str, method: str, code: int, kind: str, asked: str
 ) -> None:
-    assert opened(level, method, f"{MAPS}/one").keeps_response_body(code, kind) is is_kept
+    assert opened(level, method, f"{MAPS}/one").keeps_response_body(code, kind) is (asked == "for")
 
 
 def test_an_object_of_the_client_completes_the_reference_and_is_recorded() -> None:

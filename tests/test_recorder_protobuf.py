@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubewitness.event import NO_OBJECT, ObjectReference, Status, StatusCause, StatusDetails
-from kubewitness.event import UserInfo
+from kubewitness.event import (
+    NO_OBJECT,
+    ObjectReference,
+    Status,
+    StatusCause,
+    StatusDetails,
+    UserInfo,
+)
 from kubewitness.recorder.protobuf import MAGIC, reference_of, status_of
 from test_recorder_bodies import PROTOBUF, body, ended, opened
 from vectors import transcript

@@ -144,7 +144,7 @@ def _text(fields: _Fields, number: int) -> str:
 
 def _number(fields: _Fields, number: int) -> int:
     value = fields[number][-1] if number in fields else 0
-    if isinstance(value, bytes):
-        raise ValueError("a message, not a number")
+    if not isinstance(value, int):
+        raise ValueError("a message, not a number")  # noqa: TRY004  # the bytes are wrong
     unsigned = value & _INT32
     return unsigned - (1 << 32) if unsigned >> 31 else unsigned
