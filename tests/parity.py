@@ -233,9 +233,7 @@ def table(runs: list[Run]) -> str:
     """Return docs/parity.md."""
     lines = [_INTRODUCTION, f"| field | {' | '.join(run.name for run in runs)} |"]
     lines.append("|---|" + "---|" * len(runs))
-    lines += [
-        f"| {field} | {' | '.join(_share(run, field) for run in runs)} |" for field in FIELDS
-    ]
+    lines += [f"| {field} | {' | '.join(_share(run, field) for run in runs)} |" for field in FIELDS]
     lines += ["", "What differs, and why:", "", "| field | cases | reason |", "|---|---|---|"]
     lines += [f"| {field} | {_named(cases)} | {reason} |" for field, cases, reason in KNOWN]
     return "\n".join([*lines, ""])

@@ -10,8 +10,8 @@ Source: audit specification sections 5.2, 5.10 and 11.
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from typing import TypedDict
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypedDict
 
 from kubewitness.backends.pipeline import Pipeline
 from kubewitness.event import Event, UserInfo
@@ -23,6 +23,19 @@ from kubewitness.request import RequestInfo, is_long_running, resolve
 def new_audit_id() -> str:
     """Return a random id, as the API server makes them."""
     return str(uuid.uuid4())
+
+
+async def _to_its_end(action: Coroutine[Any, Any, bool]) -> bool:
+    """Await something that goes on, and is waited for, even when this task is cancelled."""
+    going, cancelled = asyncio.ensure_future(action), False
+    while not going.done():
+        try:
+            await asyncio.wait((going,))
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled and going.exception() is None:
+        raise asyncio.CancelledError
+    return going.result()
 
 
 class _Settings(TypedDict):
@@ -122,7 +135,7 @@ class Auditor:
             return True
         if not self.pipeline.waits:
             return self.pipeline.process_events(events)
-        return await asyncio.to_thread(self.pipeline.process_events, events)
+        return await _to_its_end(asyncio.to_thread(self.pipeline.process_events, events))
 
     def _count(self, audit: RequestAudit) -> None:
         if audit.decision is not None:

@@ -200,6 +200,7 @@ def _running(containers: list[Object]) -> Object:
         {
             "name": each.get("name", "main"),
             "image": each.get("image", ""),
+            "imageID": "",
             "ready": True,
             "started": True,
             "restartCount": 0,

@@ -35,6 +35,7 @@ class ProxyConfig:
         token_ttl: Seconds that an identity found out is remembered.
         anonymous_auth: Whether requests without credentials are let through.
         request_timeout: Seconds that a request may take that is not long-running.
+        head_timeout: Seconds within which a request's head must have come.
         grace: Seconds that long-running requests may go on after the proxy was told to end.
         max_body: Bytes of a body that are recorded at most.
         reload_interval: Seconds between two looks at the files.
@@ -49,6 +50,7 @@ class ProxyConfig:
     token_ttl: float = 120.0
     anonymous_auth: bool = True
     request_timeout: float = 60.0
+    head_timeout: float = 10.0
     grace: float = 0.0
     max_body: int = MAX_BODY
     reload_interval: float = 2.0

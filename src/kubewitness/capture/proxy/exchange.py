@@ -4,8 +4,11 @@ from aiohttp import web
 
 from kubewitness.capture.auditor import Auditor
 from kubewitness.capture.proxy.answers import own_answer
+from kubewitness.capture.proxy.connection import protocol_of
 from kubewitness.recorder import Answer, Body, Headers, RequestAudit
 
+ENDED = "the proxy was ended before the end of the answer"
+LEFT_EARLY = "the client closed the connection before there was an answer"
 _ABORTED = "kubewitness.io/aborted"
 _ABORT_HANDLER = "net/http: abort Handler"
 """What Go's reverse proxy fails with when an answer breaks off, and what is then in the event."""
@@ -29,6 +32,7 @@ class Exchange:
         self.audit = audit
         self._auditor = auditor
         self._is_refused = False
+        self._is_closed = False
 
     def fail_authentication(self) -> None:
         """Note that the client's credentials are refused."""
@@ -47,14 +51,17 @@ class Exchange:
     async def complete(self) -> None:
         """Note that the request is over."""
         if not self._is_refused:
+            self._is_closed = True
             await self._auditor.deliver(self.audit.complete(self._auditor.now()))
 
     async def answer(self, answer: Answer) -> web.StreamResponse:
         """Answer by the proxy itself, and note that."""
         content_type = dict(answer.headers).get("Content-Type", "")
         self.audit.record_response_body(Body(answer.body, len(answer.body), content_type))
-        await self.respond(answer.status)
-        await self.complete()
+        try:
+            await self.respond(answer.status)
+        finally:  # also of a client that has gone meanwhile
+            await self.complete()
         return own_answer(answer, self.audit.audit_id)
 
     async def give_up(self, reason: str) -> None:
@@ -63,7 +70,25 @@ class Exchange:
             self.audit.annotate(_ABORTED, reason)
         await self.complete()
 
+    async def abandon(self) -> None:
+        """Note that nobody waits for the answer, if the audit has begun and still is open."""
+        if self.audit.decision is not None and not self._is_closed:
+            is_cut = protocol_of(self.request).is_cut
+            await self.give_up(ENDED if is_cut else LEFT_EARLY)
+
+    async def fail(self, error: Exception) -> None:
+        """Note a fault of the proxy itself: a panic, as in kube-apiserver."""
+        if self._is_closed or self.audit.decision is None:
+            return
+        self._is_closed = True
+        if self._is_refused:
+            await self.respond(500)
+        else:
+            text = str(error) or type(error).__name__
+            await self._auditor.deliver(self.audit.panic(text, self._auditor.now()))
+
     async def break_off(self, reason: str) -> None:
         """Note that the answer came only in part, as upstream's own proxy does: by a panic."""
+        self._is_closed = True
         self.audit.annotate(_ABORTED, reason)
         await self._auditor.deliver(self.audit.panic(_ABORT_HANDLER, self._auditor.now()))

@@ -12,29 +12,39 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from kubewitness.capture.proxy.answers import Nothing, Passed
-from kubewitness.capture.proxy.exchange import Exchange
+from kubewitness.capture.proxy.connection import protocol_of
+from kubewitness.capture.proxy.exchange import ENDED, LEFT_EARLY, Exchange
 from kubewitness.capture.proxy.forwarding import HeaderLines, returned_headers
 from kubewitness.capture.proxy.tunnel import Pipe, run_both
 from kubewitness.capture.proxy.upstream import Upstream, told
 from kubewitness.capture.tee import Tee
 from kubewitness.metrics import ProxyMetrics
-from kubewitness.recorder import status_answer
+from kubewitness.recorder import Answer, status_answer
 from kubewitness.request import is_long_running
 
 _SWITCHING = 101
 _SMALL = 256 * 1024
 _REFUSAL_BYTES = 64 * 1024
 _REFUSAL_SECONDS = 1.0
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LEFT = "the client closed the connection before the end of the answer"
-_LEFT_EARLY = "the client closed the connection before there was an answer"
-_ENDED = "the proxy was ended before the end of the answer"
+_NOT_IN_TIME = "the answer did not end within the allotted timeout"
 _BROKE_OFF = "the API server closed the connection before the end of its answer"
-_TOO_LATE = "Timeout: request did not complete within the allotted timeout"
+_TOO_LATE = status_answer(
+    504, "Timeout", "Timeout: request did not complete within the allotted timeout"
+)
+
+
+class NoAnswerError(Exception):
+    """There is no answer of the API server; the proxy gives one by itself."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.answer = status_answer(code, reason, message)
 
 
 class BrokenOffError(Exception):
@@ -66,6 +76,7 @@ class Passage:
         self._max_body = max_body
         self._is_stream = is_long_running(exchange.audit.info)
         self._sent = Tee(max_body) if exchange.audit.keeps_request_body else None
+        self._sending_fault: Exception | None = None
         self._has_begun = False
 
     async def run(
@@ -81,11 +92,13 @@ class Passage:
         """
         try:
             async with asyncio.timeout(None if self._is_stream else seconds):
-                return await self._pass(target, headers, is_trusted=is_trusted)
+                response = await self._pass(target, headers, is_trusted=is_trusted)
+        except NoAnswerError as error:
+            return await self._answer(error.answer)
         except TimeoutError:
             if self._has_begun:
-                return await self._break_off(_BROKE_OFF)
-            return await self._answer(504, "Timeout", _TOO_LATE)
+                return await self._break_off(_NOT_IN_TIME)
+            return await self._answer(_TOO_LATE)
         except BrokenOffError:
             self._metrics.upstream_errors.inc()
             return await self._break_off(_BROKE_OFF)
@@ -94,30 +107,37 @@ class Passage:
             if isinstance(error, asyncio.CancelledError):
                 raise
             return self._cut()
+        await self._exchange.complete()
+        return response
 
     async def _pass(
         self, target: str, headers: HeaderLines, *, is_trusted: bool
     ) -> web.StreamResponse:
-        try:
-            body = await self._body()
-        except (web.RequestPayloadError, aiohttp.ClientPayloadError, ConnectionError) as error:
-            return await self._answer(400, "BadRequest", f"the body cannot be read: {error}")
+        if not target.startswith("/"):  # it would become a part of the host's name
+            raise NoAnswerError(400, "BadRequest", "the target of the request is no path")
+        body = await self._body()
         try:
             answer = await self._upstream.send(
                 self._request.method, target, headers, body=body, is_trusted=is_trusted
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            if self._is_gone():
-                raise ClientGoneError from None
-            self._metrics.upstream_errors.inc()
-            message = f"the API server cannot be reached: {told(error)}"
-            return await self._answer(502, "ServiceUnavailable", message)
+            raise self._without_answer(error) from None
         try:
             if answer.status == _SWITCHING:
                 return await self._tunnel(answer)
             return await self._return(answer)
         finally:
             answer.release()
+
+    def _without_answer(self, error: Exception) -> Exception:
+        """Return what is to be raised when a request could not be sent, or was not answered."""
+        if self._is_gone():
+            return ClientGoneError()
+        if self._sending_fault is not None:
+            return _unreadable(self._sending_fault)
+        self._metrics.upstream_errors.inc()
+        message = f"the API server cannot be reached: {told(error)}"
+        return NoAnswerError(502, "ServiceUnavailable", message)
 
     async def _body(self) -> AsyncIterator[bytes] | bytes | None:
         """Return the client's body: whole if it is small, or else piece by piece."""
@@ -128,20 +148,25 @@ class Passage:
         size = request.content_length
         if size is None or size > _SMALL or "Expect" in request.headers:
             return self._pieces_sent()
-        data = await request.content.read()
+        try:
+            data = await request.content.read()
+        except (web.RequestPayloadError, aiohttp.ClientError, OSError) as error:
+            raise (ClientGoneError() if self._is_gone() else _unreadable(error)) from None
         if self._sent is not None:
             self._sent.add(data)
         self._end_sent()
         return data
 
     async def _pieces_sent(self) -> AsyncIterator[bytes]:
-        expects = self._request.headers.get("Expect", "").lower() == "100-continue"
-        if expects and self._request.transport is not None:
-            self._request.transport.write(_CONTINUE)
-        async for piece in self._request.content.iter_any():
-            if self._sent is not None:
-                self._sent.add(piece)
-            yield piece
+        protocol_of(self._request).invite_body(self._request)
+        try:
+            async for piece in self._request.content.iter_any():
+                if self._sent is not None:
+                    self._sent.add(piece)
+                yield piece
+        except (web.RequestPayloadError, aiohttp.ClientError, OSError) as error:
+            self._sending_fault = error
+            raise
         self._end_sent()
 
     def _end_sent(self) -> None:
@@ -163,7 +188,6 @@ class Passage:
         if kept is not None:
             kept.has_ended = True
             self._record(answer, kept)
-        await self._exchange.complete()
         return response
 
     def _tee(self, answer: aiohttp.ClientResponse) -> Tee | None:
@@ -232,23 +256,22 @@ class Passage:
 
     async def _tunnel(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         """Answer that the connection becomes another, and pass what comes then both ways."""
-        inner, outer = answer.connection, self._request.transport
-        if inner is None or inner.protocol is None or inner.transport is None or outer is None:
+        protocol, outer = _protocol_of(answer), self._request.transport
+        inner = protocol.transport
+        if inner is None or outer is None:
             raise BrokenOffError
         await self._exchange.respond(_SWITCHING)
         self._has_begun = True
-        loop = asyncio.get_running_loop()
-        down = Pipe(inner.transport, outer, self._request.writer)
-        up = Pipe(outer, inner.transport, StreamWriter(inner.protocol, loop))
+        down = Pipe(inner, outer, self._request.writer)
+        up = Pipe(outer, inner, StreamWriter(protocol, asyncio.get_running_loop()))
         outer.write(self._switching(answer))
-        inner.protocol.set_parser(down, down)
+        protocol.set_parser(down, down)
         self._request.protocol.set_parser(up)  # type: ignore[arg-type]  # it asks for no more
         try:
             await run_both(up, down)
         finally:
-            inner.transport.close()
+            inner.close()
             outer.close()
-        await self._exchange.complete()
         return Nothing()
 
     def _switching(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -256,29 +279,44 @@ class Passage:
         lines += [f"{name}: {value}" for name, value in answer.headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
-    async def _answer(self, code: int, reason: str, message: str) -> web.StreamResponse:
+    async def _answer(self, answer: Answer) -> web.StreamResponse:
         self._record_sent()
-        return await self._exchange.answer(status_answer(code, reason, message))
+        return await self._exchange.answer(answer)
 
     async def _break_off(self, reason: str) -> web.StreamResponse:
         await self._exchange.break_off(reason)
         return self._cut()
 
     async def _give_up(self) -> None:
-        reason = _LEFT if self._has_begun else _LEFT_EARLY
-        if not self._is_gone():
-            reason = _ENDED
+        reason = _LEFT if self._has_begun else LEFT_EARLY
+        if protocol_of(self._request).is_cut:
+            reason = ENDED
+        elif self._is_stream and self._has_begun:
+            reason = ""
         self._record_sent()
-        await self._exchange.give_up("" if self._is_stream and self._has_begun else reason)
+        await self._exchange.give_up(reason)
 
     def _cut(self) -> web.StreamResponse:
-        if self._request.transport is not None:
-            self._request.transport.close()
+        transport = self._request.transport
+        if transport is not None and self._request.version < aiohttp.HttpVersion11:
+            transport.abort()  # where the end of the connection ends an answer in good order
+        elif transport is not None:
+            transport.close()
         return Nothing()
 
     def _is_gone(self) -> bool:
         transport = self._request.transport
         return transport is None or transport.is_closing()
+
+
+def _protocol_of(answer: aiohttp.ClientResponse) -> ResponseHandler:
+    if answer.connection is None or answer.connection.protocol is None:
+        raise BrokenOffError
+    return answer.connection.protocol
+
+
+def _unreadable(error: Exception) -> NoAnswerError:
+    return NoAnswerError(400, "BadRequest", f"the body of the request cannot be read: {error}")
 
 
 async def _pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

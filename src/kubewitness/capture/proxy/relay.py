@@ -108,6 +108,9 @@ class Relay:
         except asyncio.CancelledError:
             await exchange.abandon()
             raise
+        except Exception as error:
+            await exchange.fail(error)
+            raise
 
     async def _take(self, exchange: Exchange, connection: Connection) -> web.StreamResponse:
         target = exchange.request.raw_path

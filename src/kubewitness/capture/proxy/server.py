@@ -22,8 +22,8 @@ from kubewitness.policy import load_policy
 
 _BACKLOG = 1024
 _HANDSHAKE_SECONDS = 10.0
-_GOODBYE_SECONDS = 1.0
-"""How long a client may take to answer the end of TLS; most never do."""
+_GOODBYE_SECONDS = 30.0
+"""How long a client may take to receive what is still to be sent, and to answer the end of TLS."""
 
 _log = logging.getLogger("kubewitness.proxy")
 

@@ -1,0 +1,49 @@
+"""aiohttp's connections to the API server, with an end that is one.
+
+aiohttp says goodbye to a TLS peer and forgets the connection, though it stays open until the peer
+answers. Here closing means that none is left.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+_MOST_SECONDS = 1.0
+
+
+class Connector(aiohttp.TCPConnector):
+    """Keeps an eye on its connections until they have ended.
+
+    Args:
+        settings: aiohttp's.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._transports: set[asyncio.Transport] = set()
+
+    async def _create_connection(self, *arguments: Any) -> ResponseHandler:
+        protocol = await super()._create_connection(*arguments)
+        transport, ended = protocol.transport, protocol.closed
+        if transport is not None and ended is not None:
+            self._transports.add(transport)
+            ended.add_done_callback(lambda ended: self._forget(transport, ended))
+        return protocol
+
+    def _forget(self, transport: asyncio.Transport, ended: "asyncio.Future[None]") -> None:
+        self._transports.discard(transport)
+        if not ended.cancelled():
+            ended.exception()  # so that nobody misses it
+
+    async def close(self, *, abort_ssl: bool = True) -> None:
+        """End all connections."""
+        await super().close(abort_ssl=abort_ssl)
+        for transport in list(self._transports):
+            transport.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_MOST_SECONDS):
+                while self._transports:
+                    await asyncio.sleep(0)
