@@ -25,6 +25,7 @@ MOST_HEAD = 1024 * 1024
 _MOST_HEADERS = 500
 _IDLE_SECONDS = 180.0
 _CUT_SECONDS = 5.0
+_GOODBYE_SECONDS = 0.5
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"
@@ -291,10 +292,17 @@ class ClientServer(web.Server):
         for client in self._clients():
             client.cut()
         await self._until(lambda: not self._busy, _CUT_SECONDS)
+        await self._until(lambda: not self.connections, _GOODBYE_SECONDS)
+        self._abort(lambda transport: transport.get_write_buffer_size() == 0)
         await self._until(lambda: not self.connections, _CUT_SECONDS)
+        self._abort(lambda _: True)
+        await self._until(lambda: not self.connections, _CUT_SECONDS)
+
+    def _abort(self, is_over: Callable[[asyncio.Transport], bool]) -> None:
+        """Close connections whose clients do not answer the end of TLS; most never do."""
         for transport in list(self._connections.values()):
-            transport.abort()
-        await self._until(lambda: not self.connections, _CUT_SECONDS)
+            if is_over(transport):
+                transport.abort()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Forget a connection."""
