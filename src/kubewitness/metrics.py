@@ -176,3 +176,11 @@ class ProxyMetrics:
             ["file", "outcome"],
             registry=registry,
         )
+        self._by_code: dict[int, Counter] = {}
+
+    def count(self, code: int) -> None:
+        """Count a request by the code of its answer."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self.requests.labels(code)
+        counter.inc()

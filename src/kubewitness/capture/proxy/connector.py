@@ -24,6 +24,7 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._transports: set[asyncio.Transport] = set()
+        self._changed = asyncio.Event()
 
     async def _create_connection(self, *arguments: Any) -> ResponseHandler:
         protocol = await super()._create_connection(*arguments)
@@ -35,15 +36,21 @@ class Connector(aiohttp.TCPConnector):
 
     def _forget(self, transport: asyncio.Transport, ended: "asyncio.Future[None]") -> None:
         self._transports.discard(transport)
+        self._changed.set()
         if not ended.cancelled():
             ended.exception()  # so that nobody misses it
 
     async def close(self, *, abort_ssl: bool = True) -> None:
-        """End all connections."""
+        """End all connections, once what was given to those that are closing has been sent."""
         await super().close(abort_ssl=abort_ssl)
+        await self._until_none_is_left()
         for transport in list(self._transports):
             transport.abort()
+        await self._until_none_is_left()
+
+    async def _until_none_is_left(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_MOST_SECONDS):
                 while self._transports:
-                    await asyncio.sleep(0)
+                    self._changed.clear()
+                    await self._changed.wait()

@@ -20,6 +20,7 @@ from kubewitness.capture.proxy.answers import Nothing, Passed
 from kubewitness.capture.proxy.connection import protocol_of
 from kubewitness.capture.proxy.exchange import ENDED, LEFT_EARLY, Exchange
 from kubewitness.capture.proxy.forwarding import HeaderLines, returned_headers
+from kubewitness.capture.proxy.retrieval import Retrieved
 from kubewitness.capture.proxy.tunnel import Pipe, run_both
 from kubewitness.capture.proxy.upstream import Upstream, told
 from kubewitness.capture.tee import Tee
@@ -27,6 +28,7 @@ from kubewitness.metrics import ProxyMetrics
 from kubewitness.recorder import Answer, status_answer
 from kubewitness.request import is_long_running
 
+ServerAnswer = aiohttp.ClientResponse | Retrieved
 _SWITCHING = 101
 _SMALL = 256 * 1024
 _REFUSAL_BYTES = 64 * 1024
@@ -173,7 +175,7 @@ class Passage:
         if self._sent is not None:
             self._sent.has_ended = True
 
-    async def _return(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def _return(self, answer: ServerAnswer) -> web.StreamResponse:
         kept = self._tee(answer)
         first = b""
         if kept is not None and answer.status >= 400:
@@ -190,12 +192,12 @@ class Passage:
             self._record(answer, kept)
         return response
 
-    def _tee(self, answer: aiohttp.ClientResponse) -> Tee | None:
+    def _tee(self, answer: ServerAnswer) -> Tee | None:
         content_type = answer.headers.get("Content-Type", "")
         is_kept = self._audit.keeps_response_body(answer.status, content_type)
         return Tee(self._max_body) if is_kept else None
 
-    def _record(self, answer: aiohttp.ClientResponse, kept: Tee) -> None:
+    def _record(self, answer: ServerAnswer, kept: Tee) -> None:
         headers = answer.headers
         body = kept.body(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
         self._audit.record_response_body(body)
@@ -209,12 +211,12 @@ class Passage:
                 )
             )
 
-    async def _refusal(self, answer: aiohttp.ClientResponse, kept: Tee) -> tuple[bytes, Tee | None]:
+    async def _refusal(self, answer: ServerAnswer, kept: Tee) -> tuple[bytes, Tee | None]:
         """Read a refusal before it is passed on, if it is short and soon over, and record it."""
         pieces: list[bytes] = []
         try:
             async with asyncio.timeout(_REFUSAL_SECONDS):
-                async for piece in _pieces(answer):
+                while piece := await _piece(answer.content):
                     pieces.append(piece)
                     kept.add(piece)
                     if sum(map(len, pieces)) > _REFUSAL_BYTES:
@@ -225,18 +227,18 @@ class Passage:
         self._record(answer, kept)
         return b"".join(pieces), None
 
-    def _headers(self, answer: aiohttp.ClientResponse) -> CIMultiDict[str]:
+    def _headers(self, answer: ServerAnswer) -> CIMultiDict[str]:
         headers = CIMultiDict(returned_headers(answer.headers.items()))
         headers.setdefault("Audit-Id", self._audit.audit_id)
         return headers
 
-    def _is_chunked(self, answer: aiohttp.ClientResponse) -> bool:
+    def _is_chunked(self, answer: ServerAnswer) -> bool:
         has_body = self._request.method != "HEAD" and answer.status not in (204, 304)
         return has_body and self._request.version >= aiohttp.HttpVersion11
 
     async def _give(
         self,
-        answer: aiohttp.ClientResponse,
+        answer: ServerAnswer,
         response: web.StreamResponse,
         first: bytes,
         kept: Tee | None,
@@ -246,15 +248,18 @@ class Passage:
             await response.prepare(self._request)
             if first:
                 await response.write(first)
-            async for piece in _pieces(answer):
+            content = answer.content
+            while not content.at_eof():
+                piece = await _piece(content)
                 if kept is not None:
                     kept.add(piece)
-                await response.write(piece)
+                if piece:
+                    await response.write(piece)
             await response.write_eof()
         except ConnectionError:
             raise ClientGoneError from None
 
-    async def _tunnel(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def _tunnel(self, answer: ServerAnswer) -> web.StreamResponse:
         """Answer that the connection becomes another, and pass what comes then both ways."""
         protocol, outer = _protocol_of(answer), self._request.transport
         inner = protocol.transport
@@ -274,7 +279,7 @@ class Passage:
             outer.close()
         return Nothing()
 
-    def _switching(self, answer: aiohttp.ClientResponse) -> bytes:
+    def _switching(self, answer: ServerAnswer) -> bytes:
         lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
         lines += [f"{name}: {value}" for name, value in answer.headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
@@ -309,7 +314,7 @@ class Passage:
         return transport is None or transport.is_closing()
 
 
-def _protocol_of(answer: aiohttp.ClientResponse) -> ResponseHandler:
+def _protocol_of(answer: ServerAnswer) -> ResponseHandler:
     if answer.connection is None or answer.connection.protocol is None:
         raise BrokenOffError
     return answer.connection.protocol
@@ -319,14 +324,13 @@ def _unreadable(error: Exception) -> NoAnswerError:
     return NoAnswerError(400, "BadRequest", f"the body of the request cannot be read: {error}")
 
 
-async def _pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the pieces of an answer as they come.
+async def _piece(content: aiohttp.StreamReader) -> bytes:
+    """Return the next piece of an answer as soon as it comes; empty at its end.
 
     Raises:
         BrokenOffError: It has no end.
     """
     try:
-        async for piece in answer.content.iter_any():
-            yield piece
+        return await content.readany()
     except (aiohttp.ClientError, OSError):
         raise BrokenOffError from None

@@ -81,7 +81,7 @@ class Relay:
             return response
         finally:
             self._metrics.in_flight.dec()
-            self._metrics.requests.labels(code).inc()
+            self._metrics.count(code)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         received = self._auditor.now()

@@ -12,6 +12,8 @@ Source: audit specification section 8.1 (kubeconfig); Kubernetes' ``authenticati
 import asyncio
 import dataclasses
 import os
+import ssl
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,13 @@ from kubewitness.backends.credentials import Credentials
 from kubewitness.backends.kubeconfig import Kubeconfig, proxy_of
 from kubewitness.capture.proxy.connector import Connector
 from kubewitness.capture.proxy.forwarding import HeaderLines
+from kubewitness.capture.proxy.retrieval import (
+    METHODS,
+    MOST_HEADER,
+    MOST_HEADERS,
+    Retrieval,
+    Retrieved,
+)
 
 SELF_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
@@ -32,25 +41,36 @@ KEEP_ALIVE = 30.0
 
 _CONNECT_SECONDS = 10.0
 _REVIEW_SECONDS = 10.0
-_MOST_HEADER = 1024 * 1024
 _REVIEW_HEADERS = (
     ("Content-Type", "application/json"),
     ("Accept", "application/json"),
     ("User-Agent", "kubewitness"),
 )
-_SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_LOOK_SECONDS = 1.0
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+_SKIPPED = CIMultiDict({"Content-Type": None})
+
+_Shown = tuple[ssl.SSLContext | None, tuple[tuple[str, str], ...]]
+"""A TLS context and header lines; see `Credentials.current`."""
 
 
 class UpstreamError(Exception):
     """The API server could not be asked. The text is a sentence without secrets."""
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request with the header lines that it is given, and none of aiohttp's own."""
+
+    def update_auto_headers(self, skip_auto_headers: object) -> None:  # noqa: ARG002
+        self._skip_auto_headers = _SKIPPED
+
+
 class Upstream:
     """One API server.
 
     Args:
-        kubeconfig: Where it is, and the proxy's own credentials; its files are read again when
-            they change.
+        kubeconfig: Where it is, and the proxy's own credentials; the files that it names are looked
+            at once a second, and read again when they have changed.
         environment: Where the names of proxies are looked up.
 
     Raises:
@@ -66,18 +86,23 @@ class Upstream:
         self._proxy = proxy_of(kubeconfig, environment)
         self._base = kubeconfig.server.partition("?")[0].rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector
+        self._retrievals: dict[bool, tuple[ssl.SSLContext | None, Retrieval]] = {}
+        self._shown = (self._bare.current(), self._trusted.current())
+        self._looked_at = 0.0
 
     def open(self) -> None:
         """Be ready to connect; called within the event loop."""
+        self._connector = Connector(limit=0, keepalive_timeout=KEEP_ALIVE)
         self._session = aiohttp.ClientSession(
-            connector=Connector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-            skip_auto_headers=_SKIPPED,
+            timeout=_TIMEOUT,
+            request_class=_Request,
             auto_decompress=False,
-            max_line_size=_MOST_HEADER,
-            max_field_size=_MOST_HEADER,
-            max_headers=1000,
+            max_line_size=MOST_HEADER,
+            max_field_size=MOST_HEADER,
+            max_headers=MOST_HEADERS,
         )
 
     async def close(self) -> None:
@@ -94,7 +119,7 @@ class Upstream:
         *,
         body: AsyncIterator[bytes] | bytes | None = None,
         is_trusted: bool,
-    ) -> aiohttp.ClientResponse:
+    ) -> aiohttp.ClientResponse | Retrieved:
         """Send a request, and return the answer as soon as its head is there.
 
         Args:
@@ -108,8 +133,23 @@ class Upstream:
             aiohttp.ClientError: There is no answer.
             OSError: The same.
         """
+        if body is None and method in METHODS:
+            context, own = self._credentials()[is_trusted]
+            lines = [*headers, *own] if is_trusted else headers
+            return await self._retrieval(context, is_trusted).send(method, target, lines)
+        return await self._send_body(method, target, headers, body=body, is_trusted=is_trusted)
+
+    async def _send_body(
+        self,
+        method: str,
+        target: str,
+        headers: HeaderLines,
+        *,
+        body: AsyncIterator[bytes] | bytes | None,
+        is_trusted: bool,
+    ) -> aiohttp.ClientResponse:
         assert self._session is not None  # noqa: S101
-        context, own = (self._trusted if is_trusted else self._bare).current()
+        context, own = self._credentials()[is_trusted]
         return await self._session.request(
             method,
             URL(self._base + target, encoded=True),
@@ -120,6 +160,29 @@ class Upstream:
             proxy=self._proxy,
             allow_redirects=False,
         )
+
+    def _retrieval(self, context: ssl.SSLContext | None, is_trusted: bool) -> Retrieval:  # noqa: FBT001
+        """Return the way for requests without a body over connections with a context."""
+        made_for, retrieval = self._retrievals.get(is_trusted, (None, None))
+        if retrieval is None or made_for is not context:
+            retrieval = Retrieval(
+                self._connector,
+                URL(self._base, encoded=True),
+                context=context,
+                server_hostname=self._kubeconfig.tls_server_name or None,
+                proxy=self._proxy,
+                timeout=_TIMEOUT,
+            )
+            self._retrievals[is_trusted] = (context, retrieval)
+        return retrieval
+
+    def _credentials(self) -> tuple[_Shown, _Shown]:
+        """Return what is shown to the API server over bare and over trusted connections."""
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._looked_at = now
+            self._shown = (self._bare.current(), self._trusted.current())
+        return self._shown
 
     async def review(
         self,
@@ -146,7 +209,7 @@ class Upstream:
         body = msgspec.json.encode(document)
         try:
             async with asyncio.timeout(_REVIEW_SECONDS):
-                sent = self.send("POST", path, lines, body=body, is_trusted=token is None)
+                sent = self._send_body("POST", path, lines, body=body, is_trusted=token is None)
                 async with await sent as answer:
                     text = await answer.read()
                     return answer.status, msgspec.json.decode(text, type=dict[str, Any])
