@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from clocks import SOON
+from clocks import SOON, until
 from kubewitness.capture.proxy.connector import Connector
 from kubewitness.event import Event, Stage
 from kubewitness.testing.behaviours import PATTERN
@@ -261,6 +261,7 @@ def test_what_the_client_sent_before_it_closed_arrives(tmp_path: Path) -> None:
             wire.send(PATTERN * 8)
             unwrapping(wire)
         last(running)
+        until(lambda: bool(arrived))
     assert arrived == [PATTERN * 8]
 
 

@@ -6,6 +6,7 @@ answers. Here closing means that none is left.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -42,15 +43,15 @@ class Connector(aiohttp.TCPConnector):
 
     async def close(self, *, abort_ssl: bool = True) -> None:
         """End all connections, once what was given to those that are closing has been sent."""
+        await self._until(lambda: not any(each.is_closing() for each in self._transports))
         await super().close(abort_ssl=abort_ssl)
-        await self._until_none_is_left()
         for transport in list(self._transports):
             transport.abort()
-        await self._until_none_is_left()
+        await self._until(lambda: not self._transports)
 
-    async def _until_none_is_left(self) -> None:
+    async def _until(self, is_so: Callable[[], bool]) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_MOST_SECONDS):
-                while self._transports:
+                while not is_so():
                     self._changed.clear()
                     await self._changed.wait()
