@@ -8,7 +8,8 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from clocks import SOON, HandClock
 from collecting import CollectingBackend
 from kubewitness.backends.kubeconfig import load_kubeconfig
 from kubewitness.backends.pipeline import Pipeline
+from kubewitness.capture import Auditor
 from kubewitness.capture.proxy import AuditProxy, ProxyConfig
 from kubewitness.event import Event
 from kubewitness.metrics import AuditMetrics
@@ -119,6 +121,7 @@ def built(
     policy: str = EVERYTHING,
     kubeconfig: Path | None = None,
     backend: CollectingBackend | None = None,
+    now: Callable[[], int] = time.time_ns,
     **settings: Any,
 ) -> RunningProxy:
     config = ProxyConfig(**{**files(server, place, policy), **settings})
@@ -131,7 +134,9 @@ def built(
         shutdown_timeout=10,
     )
     upstream = load_kubeconfig(path.read_bytes(), str(path), directory=place)
-    return RunningProxy(AuditProxy(pipeline, upstream, config), pipeline, server)
+    auditor = Auditor(pipeline, now=now)
+    audited = AuditProxy(pipeline, upstream, config, auditor=auditor)
+    return RunningProxy(audited, pipeline, server)
 
 
 def files(server: FakeAPIServer, place: Path, policy: str) -> dict[str, Any]:

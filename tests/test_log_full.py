@@ -14,7 +14,7 @@ import pytest
 
 from clocks import SOON
 from command import ENVIRONMENT
-from kubewitness.backends.files import StandardOutput
+from kubewitness.backends.standard_output import StandardOutput
 from kubewitness.metrics import AuditMetrics
 from log_files import IS_ROOT, NOBODY, open_log, written_lines
 

@@ -516,7 +516,7 @@ class TestFailures:
 
         assert audited.stages == [(RECEIVED, 0), (COMPLETE, 200)]
         assert audited.events[1]["annotations"] == {
-            ABORTED: "the client disconnected (ConnectionError)"
+            ABORTED: "the client disconnected (ConnectionError: gone)"
         }
 
     def test_nor_is_what_the_server_says_of_it(self) -> None:

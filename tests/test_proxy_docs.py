@@ -4,16 +4,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
 from kubewitness.backends.kubeconfig import load_kubeconfig
+from kubewitness.capture.proxy import Forwarding
+from kubewitness.capture.proxy.forwarding import identifying_headers
+from kubewitness.capture.proxy.impersonation import targets_of
 from kubewitness.cli import main
 from kubewitness.cli.proxy import proxy
+from kubewitness.event import UserInfo
 from kubewitness.metrics import ProxyMetrics
 from kubewitness.options import FLAGS
 from kubewitness.policy import bundled_policies
+from kubewitness.recorder import Headers
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "proxy.md").read_text()
@@ -95,25 +99,32 @@ def test_kubeconfig_and_policy_of_the_manifests_can_be_used() -> None:
     assert (DEPLOY / "policy.yaml").read_bytes() == recommended.data
 
 
-@pytest.mark.parametrize(
-    ("group", "resource"),
-    [
-        ("", "users"),
-        ("", "groups"),
-        ("", "serviceaccounts"),
-        ("authentication.k8s.io", "uids"),
-        ("authentication.k8s.io", "userextras/*"),
-    ],
-)
-def test_the_proxy_may_impersonate_all_that_it_sends_on(group: str, resource: str) -> None:
-    (role,) = of_kind("ClusterRole")
+def is_covered(rule: str, resource: str, subresource: str) -> bool:
+    """Match a resource as RBAC does; upstream ``pkg/apis/rbac/v1/evaluation_helpers.go``."""
+    combined = f"{resource}/{subresource}" if subresource else resource
+    return rule in ("*", combined) or (bool(subresource) and rule == f"*/{subresource}")
 
-    assert any(
-        group in rule["apiGroups"]
-        and resource in rule["resources"]
-        and rule["verbs"] == ["impersonate"]
-        for rule in role["rules"]
+
+def test_the_proxy_may_impersonate_all_that_it_sends_on_of_a_certificate() -> None:
+    digest = "authentication.kubernetes.io/credential-id"
+    user = UserInfo(
+        username="alice",
+        groups=("dev", "system:authenticated"),
+        extra={digest: ("X509SHA256=0",)},
     )
+    (role,) = of_kind("ClusterRole")
+    targets = list(targets_of(Headers(identifying_headers(user, Forwarding.IMPERSONATE))))
+
+    assert {target.resource for target in targets} == {"users", "groups", "userextras"}
+    for target in targets:
+        assert any(
+            target.group in rule["apiGroups"]
+            and rule["verbs"] == ["impersonate"]
+            and any(
+                is_covered(each, target.resource, target.subresource) for each in rule["resources"]
+            )
+            for rule in role["rules"]
+        ), target
 
 
 def test_every_role_is_bound_to_the_account_that_the_pods_have() -> None:

@@ -212,7 +212,7 @@ def test_long_running_requests_may_take_longer(tmp_path: Path) -> None:
         assert json.loads(watching.chunk())["type"] == "ADDED"
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 def test_a_kept_connection_that_dies_is_tried_again_only_where_that_is_harmless(
     tmp_path: Path, method: str
 ) -> None:
@@ -228,11 +228,42 @@ def test_a_kept_connection_that_dies_is_tried_again_only_where_that_is_harmless(
 
     with scripted(tmp_path, script) as running, client(running) as wire:
         assert wire.ask("/first").status == 200
-        body = b"" if method == "GET" else b"{}"
+        body = b"{}" if method in ("POST", "PUT") else b""
         answer = wire.ask("/second", method, body)
 
-        assert answer.status == (502 if method == "POST" else 200)
-        assert len(seen) == (2 if method == "POST" else 3)
+        assert answer.status == (200 if method == "GET" else 502)
+        assert len(seen) == (3 if method == "GET" else 2)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+def test_nothing_is_tried_again_over_a_new_connection(tmp_path: Path, method: str) -> None:
+    seen: list[str] = []
+
+    def script(wire: Wire) -> None:
+        seen.append(wire.request().start)  # and no answer
+
+    with scripted(tmp_path, script) as running, client(running) as wire:
+        assert wire.ask(f"{MAPS}/a", method).status == 502
+        assert last(running).response_status is not None
+    assert len(seen) == 1
+
+
+def test_a_request_for_another_protocol_is_never_tried_again(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def script(wire: Wire) -> None:
+        while (head := wire.request()).is_whole:
+            seen.append(head.start)
+            if len(seen) == 2:
+                return
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    target = "/api/v1/namespaces/a/pods/x/exec?command=reboot"
+    with scripted(tmp_path, script) as running, client(running) as wire:
+        assert wire.ask("/first").status == 200
+        answer = wire.ask(target, Connection="Upgrade", Upgrade="websocket")
+        assert answer.status == 502
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("framing", ["Content-Length", "chunked"])

@@ -1,9 +1,11 @@
 """The proxy's files change while it runs: the policy, its certificate, its clients' authority."""
 
+import http.client
 import logging
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +17,7 @@ from clocks import SOON
 from kubewitness.capture.proxy import ProxyConfig
 from kubewitness.capture.proxy.files import WatchedFiles
 from kubewitness.capture.proxy.serving import ServingContext
-from kubewitness.event import Level
+from kubewitness.event import Level, Stage, UserInfo
 from kubewitness.metrics import AuditMetrics, ProxyMetrics
 from kubewitness.testing import Authority, Pair
 from proxies import EVERYTHING, RunningProxy, files, proxy
@@ -290,6 +292,62 @@ def test_an_exchanged_authority_counts_from_the_next_connection_on(
     assert (is_served(running, old), is_served(running, new)) == (False, True)
     assert server.reached[-1].user is not None
     assert server.reached[-1].user.username == "bob"
+
+
+def test_connections_of_clients_with_certificates_end_with_the_authority(
+    running: RunningProxy, server: ReviewingServer, tmp_path: Path
+) -> None:
+    with (
+        closing(connected(running, running.user("leaver"))) as certified,
+        closing(connected(running)) as nobody,
+    ):
+        for each in (certified, nobody):
+            assert ask_by(each).status == 200
+        (tmp_path / "ca.crt").write_bytes(Authority().ca_pem)
+        look(running)
+        before = len(server.reached)
+
+        with pytest.raises((OSError, http.client.HTTPException)):  # and it may not connect again
+            ask_by(certified)
+        assert len(server.reached) == before
+        kept = nobody.sock
+        assert ask_by(nobody).status == 200
+        assert nobody.sock is kept
+
+
+def test_what_is_under_way_goes_on_when_the_authority_is_exchanged(
+    running: RunningProxy, server: ReviewingServer, tmp_path: Path
+) -> None:
+    with closing(connected(running, running.user("alice"))) as client:
+        client.request("GET", "/fake/slow")
+        server.until(lambda: len(server.reached) == 1)
+        (tmp_path / "ca.crt").write_bytes(Authority().ca_pem)
+        look(running)
+        server.release.set()
+        answer = client.getresponse()
+        answer.read()
+
+        assert answer.status == 200
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask_by(client)
+    assert len(server.reached) == 1
+
+
+def test_a_certificate_that_ends_while_its_connection_lasts_is_refused_from_then_on(
+    server: ReviewingServer, tmp_path: Path
+) -> None:
+    clock = [time.time_ns()]
+    with proxy(server, tmp_path, now=lambda: clock[0]) as running:
+        with closing(connected(running, running.user("alice"))) as client:
+            assert ask_by(client).status == 200
+            clock[0] += 1000 * 365 * 24 * 3600 * 1_000_000_000
+            asked = ask_by(client)
+
+        assert asked.status == 401
+        event = last_event(running, asked)
+        assert event.stage is Stage.RESPONSE_STARTED
+        assert event.user == UserInfo()
+    assert len(server.reached) == 1
 
 
 def load(context: ssl.SSLContext, pair: Pair, place: Path) -> None:

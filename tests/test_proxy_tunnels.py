@@ -353,3 +353,22 @@ def test_a_server_that_leaves_in_the_middle_of_the_upgrade_is_a_502(tmp_path: Pa
         event = last(running, 3)
         assert event.response_status is not None
         assert event.response_status.code == 502
+
+
+@pytest.mark.parametrize("asked", ["", "websocket"])
+def test_a_change_of_protocol_that_nobody_asked_for_is_no_tunnel(
+    tmp_path: Path, asked: str
+) -> None:
+    smuggled: list[bytes] = []
+
+    def script(wire: Wire) -> None:
+        wire.request()
+        wire.send(SWITCHING)
+        smuggled.append(wire.to_end())
+
+    with scripted(tmp_path, script) as running, client(running) as wire:
+        wire.send(upgrade("/tunnel", asked) if asked else request("/version"))
+        assert wire.answer().status == 502
+        wire.send(b"DELETE /api/v1/nodes HTTP/1.1\r\n\r\n")
+        until(lambda: bool(smuggled))
+    assert smuggled == [b""]

@@ -18,22 +18,27 @@ Source: audit specification sections 6.6 and 6.7.
 import errno
 import logging
 import os
-import select
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from kubewitness.backends.clock import Clock
-from kubewitness.backends.directory_lock import DirectoryLock
+from kubewitness.backends.descriptors import (
+    ends_torn,
+    make_directories,
+    opened,
+    read_from,
+    size_at,
+    state_of,
+    write_all,
+)
 from kubewitness.backends.rotation import Cleaner, backup_path
+from kubewitness.backends.write_lock import WriteLock
 from kubewitness.metrics import AuditMetrics
 
 MEGABYTE = 1024 * 1024
-STANDARD_OUTPUT = 1
 
 _PRIVATE = 0o600
-_FLAGS = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _CHECK_EVERY = 0.001
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -71,38 +76,6 @@ class LineFile(Protocol):
         """Wait for what runs in the background, at most some seconds; any thread may call it."""
 
 
-class StandardOutput:
-    """The process's standard output: nothing is rotated, nothing opened anew."""
-
-    owed = 0
-
-    def __init__(self, *, metrics: AuditMetrics, descriptor: int = STANDARD_OUTPUT) -> None:
-        self._metrics = metrics
-        self._descriptor = descriptor
-        self._is_torn = False
-
-    def write(self, line: bytes) -> None:
-        """Append a line; a torn one before it is ended first."""
-        written, error = _write(self._descriptor, b"\n" + line if self._is_torn else line)
-        if error is not None:
-            self._is_torn = self._is_torn or written > 0
-            raise error
-        self._is_torn = False
-        self._metrics.bytes_written.inc(written)
-
-    def reopen(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Leave it open: it is not ours."""
-
-    def after_fork(self) -> None:
-        """Do nothing: it is shared with the parent as it is."""
-
-    def settle(self, timeout: float) -> None:
-        """Do nothing: there is no background."""
-
-
 class RotatedFile:
     """A file at a path.
 
@@ -112,8 +85,9 @@ class RotatedFile:
         cleaner: Told after the first opening and after every rotation.
         metrics: Where bytes, rotations and reopenings are counted.
         clock: For the names of rotated files.
-        is_shared: Whether other processes write to it and rotate it, too: each write is then done
-            under a lock that they all take, in the file that is at the path at that moment.
+        lock: If other processes write to it and rotate it, too, the lock that they all take: each
+            write is then done under it, in the file that is at the path at that moment. A line that
+            cannot have the lock in time is appended without, and rotates nothing.
 
     Raises:
         OSError: The file cannot be made or opened.
@@ -127,10 +101,10 @@ class RotatedFile:
         cleaner: Cleaner,
         metrics: AuditMetrics,
         clock: Clock,
-        is_shared: bool = False,
+        lock: WriteLock | None = None,
     ) -> None:
         self._path = path
-        self._max_bytes = max_bytes
+        self._max_bytes = self._limit = max_bytes
         self._cleaner = cleaner
         self._metrics = metrics
         self._clock = clock
@@ -138,13 +112,16 @@ class RotatedFile:
         self._identity = (0, 0)
         self._size = 0
         self._is_torn = False
+        self._is_alone = True
         self._sure = 0
         self._uncounted = 0
         self._owed = b""
         self._checked_at = clock.monotonic()
-        _make_directories(path.parent, 0o700)
-        os.close(_opened(path, _PRIVATE))
-        self._lock = DirectoryLock(path.parent) if is_shared else None
+        make_directories(path.parent, 0o700)
+        os.close(opened(path, _PRIVATE))
+        self._lock = lock
+        if lock is not None:
+            lock.open()
 
     @property
     def owed(self) -> int:
@@ -156,13 +133,15 @@ class RotatedFile:
         if self._lock is None:
             self._write(line)
             return
-        with self._lock:
+        with self._lock as is_held:
+            self._limit = self._max_bytes if is_held else 0
+            self._is_alone = is_held
             if self._descriptor >= 0:
                 self._check()
             self._write(line)
 
     def _write(self, line: bytes) -> None:
-        if self._descriptor < 0 or 0 < self._max_bytes < self._size + len(line):
+        if self._descriptor < 0 or 0 < self._limit < self._size + len(line):
             self._make_room(len(line))
         self._append(line)
         if self._clock.monotonic() - self._checked_at >= _CHECK_EVERY:
@@ -194,20 +173,20 @@ class RotatedFile:
 
     def _make_room(self, length: int) -> None:
         """Open the file if it is not open, and rotate it if this many bytes are too much."""
-        if 0 < self._max_bytes < length:
-            message = f"write length {length} exceeds maximum file size {self._max_bytes}"
+        if 0 < self._limit < length:
+            message = f"write length {length} exceeds maximum file size {self._limit}"
             raise OSError(errno.EFBIG, message)
         if self._descriptor < 0:
             self._open_first(length)
             return
         self._check()  # it is renamed only if it is still ours
-        if self._size + length > self._max_bytes:
+        if self._size + length > self._limit:
             self._rotate()
 
     def _open_first(self, length: int) -> None:
         """Open what is at the path, but rotate it first if this line would fill it."""
-        _make_directories(self._path.parent, 0o755)
-        if self._max_bytes and _size_at(self._path) + length >= self._max_bytes:
+        make_directories(self._path.parent, 0o755)
+        if self._limit and size_at(self._path) + length >= self._limit:
             self._rotate()
         else:
             self._open_old()
@@ -222,21 +201,21 @@ class RotatedFile:
         try:
             self._open()
         except OSError:
-            if not self._max_bytes:
+            if not self._limit:
                 raise
             self._rotate()
 
     def _open(self, model: os.stat_result | None = None) -> None:
         """Open the file; if it has to be made, with the mode and owner of another one."""
         mode = _PRIVATE if model is None else stat.S_IMODE(model.st_mode)
-        descriptor = _opened(self._path, mode)
+        descriptor = opened(self._path, mode)
         if model is not None:
             self._give(descriptor, model)
         state = os.fstat(descriptor)
         self._descriptor = descriptor
         self._identity = (state.st_dev, state.st_ino)
         self._size = self._sure = state.st_size
-        self._is_torn = state.st_size > 0 and _ends_torn(self._path)
+        self._is_torn = state.st_size > 0 and ends_torn(self._path)
 
     def _give(self, descriptor: int, model: os.stat_result) -> None:
         """Give a file to the owner of another one; an event is not lost over that."""
@@ -253,7 +232,7 @@ class RotatedFile:
     def _rotate(self) -> None:
         """Give the file its final name, and go on in a new one of the same mode and owner."""
         self._close()
-        state = _state_of(self._path)
+        state = state_of(self._path)
         if state is not None:
             self._path.rename(backup_path(self._path, self._clock.now()))
             self._metrics.rotations.inc()
@@ -268,7 +247,7 @@ class RotatedFile:
         except OSError as error:
             self._fail(0, error)
         if written < len(line):
-            written, fault = _write(self._descriptor, line, written)
+            written, fault = write_all(self._descriptor, line, written)
             if fault is not None:
                 self._fail(written, fault)
         self._size += written
@@ -286,6 +265,8 @@ class RotatedFile:
 
     def _take_back(self, count: int) -> bool:
         """Remove the bytes just written, unless somebody else writes here, too."""
+        if not self._is_alone:
+            return False
         try:
             state = os.fstat(self._descriptor)
             if not stat.S_ISREG(state.st_mode) or state.st_size != self._size + count:
@@ -301,7 +282,7 @@ class RotatedFile:
         self._metrics.bytes_written.inc(self._uncounted)
         self._uncounted = 0
         try:
-            state = _state_of(self._path)
+            state = state_of(self._path)
         except OSError:  # not to be seen: as long as the open file takes lines, it gets them
             return
         if state is not None and (state.st_dev, state.st_ino) == self._identity:
@@ -314,17 +295,19 @@ class RotatedFile:
         left = self._descriptor
         state = os.fstat(left)
         if state.st_nlink == 0:
-            self._owed += _read(left, self._sure)
+            self._owed += read_from(left, self._sure)
             self._sure = self._size
         try:
-            _make_directories(self._path.parent, 0o755)
-            self._open(state if _state_of(self._path) is None else None)
+            make_directories(self._path.parent, 0o755)
+            self._open(state if state_of(self._path) is None else None)
         except OSError:
             if state.st_nlink:  # a file that was only renamed keeps what it gets
                 return
             self._close()
             raise
         os.close(left)
+        if self._lock is not None:
+            self._lock.renew()
         self._metrics.reopened.inc()
         self._pay()
 
@@ -333,70 +316,3 @@ class RotatedFile:
         if self._owed:
             self._append(self._owed)
             self._owed = b""
-
-
-def _opened(path: Path, mode: int) -> int:
-    """Open a file for appending, and for reading back what was appended if that is allowed.
-
-    A pipe (``/dev/stdout`` may be one) is for writing only: with a reader of our own it would fill
-    up and hang us, instead of telling us that its reader has gone.
-    """
-    state = _state_of(path)
-    if state is None or stat.S_ISREG(state.st_mode):
-        with suppress(PermissionError):
-            return os.open(path, _FLAGS | os.O_RDWR, mode)
-    return os.open(path, _FLAGS | os.O_WRONLY, mode)
-
-
-def _read(descriptor: int, start: int) -> bytes:
-    """Return what is in an open file from a place on; nothing if it may not be read."""
-    try:
-        size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, size - start, start) if start < size else b""
-    except OSError:
-        return b""
-
-
-def _write(descriptor: int, data: bytes, written: int = 0) -> tuple[int, OSError | None]:
-    """Write everything from a place on; return how far that went, and why it went no further."""
-    while written < len(data):
-        try:
-            written += os.write(descriptor, data[written:])
-        except BlockingIOError:  # somebody made our standard output non-blocking
-            select.select((), (descriptor,), ())
-        except OSError as error:
-            return written, error
-    return written, None
-
-
-def _state_of(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _size_at(path: Path) -> int:
-    state = _state_of(path)
-    return 0 if state is None else state.st_size
-
-
-def _ends_torn(path: Path) -> bool:
-    """Return whether a file ends within a line: somebody died while writing it."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-    except OSError:  # not to be read, or empty meanwhile
-        return False
-
-
-def _make_directories(path: Path, mode: int) -> None:
-    """Make a directory and those above it, all with this mode, as Go's ``MkdirAll`` does."""
-    if path.is_dir():
-        return
-    _make_directories(path.parent, mode)
-    try:
-        path.mkdir(mode=mode, exist_ok=True)
-    except FileExistsError:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None

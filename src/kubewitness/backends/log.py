@@ -15,8 +15,10 @@ from pathlib import Path
 from kubewitness.backends.clock import Clock
 from kubewitness.backends.config import LogConfig
 from kubewitness.backends.failures import Failures, Reason
-from kubewitness.backends.files import MEGABYTE, LineFile, RotatedFile, StandardOutput
+from kubewitness.backends.files import MEGABYTE, LineFile, RotatedFile
 from kubewitness.backends.rotation import Cleaner
+from kubewitness.backends.standard_output import STANDARD_OUTPUT, StandardOutput
+from kubewitness.backends.write_lock import WriteLock
 from kubewitness.codec import TwoLineWriter, encode, encode_legacy
 from kubewitness.errors import EncodeError
 from kubewitness.event import Event
@@ -169,7 +171,8 @@ class _TwoLines:
 
 def _file(config: LogConfig, *, metrics: AuditMetrics, clock: Clock, megabyte: int) -> LineFile:
     if config.path == _STANDARD_OUTPUT:
-        return StandardOutput(metrics=metrics)
+        lock = WriteLock.of_output(STANDARD_OUTPUT, clock=clock) if config.shared else None
+        return StandardOutput(metrics=metrics, lock=lock)
     path, is_rotated = Path(config.path), config.maxsize > 0
     cleaner = Cleaner(
         path,
@@ -177,6 +180,7 @@ def _file(config: LogConfig, *, metrics: AuditMetrics, clock: Clock, megabyte: i
         max_age=config.maxage if is_rotated else 0,
         is_compressing=config.compress and is_rotated,
         clock=clock,
+        is_shared=config.shared,
     )
     return RotatedFile(
         path,
@@ -184,7 +188,7 @@ def _file(config: LogConfig, *, metrics: AuditMetrics, clock: Clock, megabyte: i
         cleaner=cleaner,
         metrics=metrics,
         clock=clock,
-        is_shared=config.shared,
+        lock=WriteLock.of_file(path, clock=clock) if config.shared else None,
     )
 
 

@@ -10,10 +10,13 @@ millisecond overwrite a file there), and what fails while cleaning up is logged.
 Source: audit specification section 6.7; upstream ``gopkg.in/natefinch/lumberjack.v2``.
 """
 
+import errno
+import fcntl
 import gzip
 import logging
 import os
 import re
+import secrets
 import shutil
 import stat
 import threading
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kubewitness.backends.clock import Clock
+from kubewitness.backends.write_lock import lock_file
 
 _log = logging.getLogger("kubewitness.backends")
 
@@ -32,7 +36,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Go takes an hour of one digit, and a comma for the point.
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d?)-(\d\d)-(\d\d)[.,](\d{3})", re.ASCII)
 _GZIP = ".gz"
-_PACKING = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
+_TOKEN = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_PACKING = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
 class Backup(NamedTuple):
@@ -102,22 +107,47 @@ def surplus(
 def compress(path: Path) -> None:
     """Replace a file by its gzip, with the same mode and owner.
 
+    The gzip has a name of its own until it is whole: whoever dies or finds the disk full on the way
+    leaves the file as it was.
+
     Raises:
         OSError: That failed; the file is still there then.
     """
-    state = path.stat()
-    target = path.with_name(path.name + _GZIP)
+    packed = path.with_name(f".{path.name}{_GZIP}.{secrets.token_hex(8)}")
     try:
+        size = _pack(path, packed)
+        if path.stat().st_size != size:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        packed.rename(path.with_name(path.name + _GZIP))
+    except OSError:
+        packed.unlink(missing_ok=True)
+        raise
+    path.unlink(missing_ok=True)
+
+
+def _pack(path: Path, target: Path) -> int:
+    """Make the gzip of a file; return how many bytes are in it, unpacked."""
+    with path.open("rb") as source:
+        state = os.fstat(source.fileno())
         # Made with its mode: nobody may open it before it has one.
         packing = os.open(target, _PACKING, stat.S_IMODE(state.st_mode))
-        with os.fdopen(packing, "wb") as raw, path.open("rb") as source:
+        with os.fdopen(packing, "wb") as raw:
             os.fchown(raw.fileno(), state.st_uid, state.st_gid)
             with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
                 shutil.copyfileobj(source, packed)
-    except OSError:
-        target.unlink(missing_ok=True)
-        raise
-    path.unlink()
+        return source.tell()
+
+
+def remnants_of(path: Path) -> list[Path]:
+    """Return the unfinished gzips beside a log: of a process that died, if none is at it now."""
+    stem, extension = _split(path)
+    found = []
+    for entry in os.scandir(path.parent):
+        name, _, token = entry.name.rpartition(".")
+        is_ours = name.startswith(".") and name.endswith(_GZIP) and _TOKEN.fullmatch(token)
+        if is_ours and _time_of(name[1:], f"{stem}-", extension) is not None:
+            found.append(Path(entry.path))
+    return found
 
 
 class Cleaner:
@@ -129,16 +159,26 @@ class Cleaner:
         max_age: As `surplus`.
         is_compressing: Whether rotated files are compressed.
         clock: Tells how old they are.
+        is_shared: Whether other processes clean up, too: then they do so one after the other.
     """
 
     def __init__(
-        self, path: Path, *, max_backups: int, max_age: int, is_compressing: bool, clock: Clock
+        self,
+        path: Path,
+        *,
+        max_backups: int,
+        max_age: int,
+        is_compressing: bool,
+        clock: Clock,
+        is_shared: bool = False,
     ) -> None:
         self._path = path
         self._max_backups = max_backups
         self._max_age = max_age
         self._is_compressing = is_compressing
         self._clock = clock
+        self._is_shared = is_shared
+        self._lock = -1
         self._changed = threading.Condition()
         self._is_due = False
         self._worker: threading.Thread | None = None
@@ -166,6 +206,7 @@ class Cleaner:
         """Forget the parent's thread, which is not here to end what it began."""
         self._changed = threading.Condition()
         self._worker = None
+        self._leave()
 
     def wait(self, timeout: float) -> None:
         """Wait until nothing is left to be done, at most some seconds."""
@@ -183,15 +224,31 @@ class Cleaner:
             self._clean()
 
     def _clean(self) -> None:
+        """Clean up, as the only one of all processes that do."""
         try:
-            backups = backups_of(self._path)
+            if self._is_shared:
+                self._lock = lock_file(self._path, "cleaning")
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._sweep()
         except OSError as error:
             _log.warning("cannot clean up beside %s: %s", self._path, error.strerror)
-            return
+        finally:
+            self._leave(fcntl.LOCK_UN)
+
+    def _leave(self, operation: int | None = None) -> None:
+        """Close the lock; unlock it, too, for a child forked meanwhile may have it open."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            if operation is not None:
+                fcntl.flock(lock, operation)
+            os.close(lock)
+
+    def _sweep(self) -> None:
+        backups = backups_of(self._path)
         limits = {"max_backups": self._max_backups, "max_age": self._max_age}
         removed = list(surplus(backups, **limits, now=self._clock.now()))
-        for backup in removed:
-            self._try(backup.path, "removed", lambda path: path.unlink(missing_ok=True))
+        for path in (*remnants_of(self._path), *(backup.path for backup in removed)):
+            self._try(path, "removed", lambda path: path.unlink(missing_ok=True))
         for backup in backups:
             if self._is_compressing and backup not in removed and not backup.is_compressed:
                 self._try(backup.path, "compressed", compress)

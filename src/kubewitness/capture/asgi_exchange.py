@@ -168,7 +168,8 @@ class Exchange:
 
     async def _fail(self, error: BaseException) -> None:
         if self._is_gone:
-            self.audit.annotate(ABORTED, f"the client disconnected ({type(error).__name__})")
+            told = ": ".join(filter(None, (type(error).__name__, str(error))))
+            self.audit.annotate(ABORTED, f"the client disconnected ({told})")
             await self._complete()
         elif isinstance(error, asyncio.CancelledError):
             self.audit.annotate(ABORTED, "the request was cancelled")

@@ -94,7 +94,10 @@ class Call:
     def _json(self) -> Any:
         if self.content_type.endswith("protobuf"):
             raise StatusError(415, "the fake API server takes JSON and YAML only")
-        return json.loads(self._request.body)
+        try:
+            return json.loads(self._request.body)
+        except RecursionError:
+            raise StatusError(400, "the body is nested too deep") from None
 
 
 class Api:

@@ -6,8 +6,9 @@ headers are cut off with a clear answer. Not here: what is done with a request (
 
 import asyncio
 import contextlib
+import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
 from aiohttp import HttpVersion10, web
@@ -39,12 +40,14 @@ class Connection(Struct, frozen=True):
         address: The same with its port, as ``host:port``.
         user: Whom its certificate names; None without a certificate that names anybody.
         has_certificate: Whether it showed one.
+        expires: When the certificate ends, Unix time in seconds; never without one.
     """
 
     host: str
     address: str
     user: UserInfo | None
     has_certificate: bool
+    expires: float = math.inf
 
     @classmethod
     def of_transport(cls, transport: Any) -> Self:
@@ -53,11 +56,18 @@ class Connection(Struct, frozen=True):
         security = transport.get_extra_info("ssl_object") if transport is not None else None
         host, port = (str(peer[0]), peer[1]) if isinstance(peer, tuple) else ("", 0)
         bracketed = f"[{host}]" if ":" in host else host
-        return cls(host, f"{bracketed}:{port}", user_of_certificate(security), _is_known(security))
+        certificate = security.getpeercert() if security is not None else None
+        return cls(
+            host,
+            f"{bracketed}:{port}",
+            user_of_certificate(security),
+            bool(certificate),
+            _end_of(certificate) if certificate else math.inf,
+        )
 
 
-def _is_known(security: ssl.SSLObject | None) -> bool:
-    return security is not None and bool(security.getpeercert())
+def _end_of(certificate: Mapping[str, Any]) -> float:
+    return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
 
 
 def _is_answerable(request: web.BaseRequest) -> bool:
@@ -90,6 +100,7 @@ class ClientProtocol(RequestHandler):
     Attributes:
         is_long_running: Whether the request that is served, if one is, may take for ever.
         is_cut: Whether the proxy ends it before its end.
+        is_last: Whether no further request is served over this connection.
 
     Args:
         manager: The server.
@@ -104,6 +115,7 @@ class ClientProtocol(RequestHandler):
         "_invited",
         "_known",
         "is_cut",
+        "is_last",
         "is_long_running",
     )
 
@@ -112,6 +124,7 @@ class ClientProtocol(RequestHandler):
         self._known: Connection | None = None
         self.is_long_running = False
         self.is_cut = False
+        self.is_last = False
         self._invited: web.BaseRequest | None = None
         self._head_timeout = head_timeout
         self._head_bytes = 0
@@ -143,6 +156,12 @@ class ClientProtocol(RequestHandler):
         if self._current_request is not None and self._task_handler is not None:
             self._task_handler.cancel()
         else:
+            self.force_close()
+
+    def end_soon(self) -> None:
+        """Serve no further request over this connection."""
+        self.is_last = True
+        if self._is_between_requests():
             self.force_close()
 
     def connection_made(self, transport: Any) -> None:
@@ -270,12 +289,18 @@ class ClientServer(web.Server):
             if protocol.is_kept_waiting(request) or request.content.exception() is not None:
                 request.content.feed_eof()  # or else aiohttp waits for it
                 response.force_close()
-            if self._is_draining:
+            if self._is_draining or protocol.is_last:
                 response.force_close()
             return response
         finally:
             self._busy.discard(protocol)
             self._changed.set()
+
+    def doubt_certificates(self) -> None:
+        """Have clients with certificates connect anew; what is under way goes on to its end."""
+        for client in self._clients():
+            if client.known.has_certificate:
+                client.end_soon()
 
     async def drain(self, seconds: float, *, grace: float) -> None:
         """Close idle connections at once, the others as soon as they have been served.

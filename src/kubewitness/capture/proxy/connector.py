@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -25,10 +26,12 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._transports: set[asyncio.Transport] = set()
+        self._fresh: WeakSet[ResponseHandler] = WeakSet()
         self._changed = asyncio.Event()
 
     async def _create_connection(self, *arguments: Any) -> ResponseHandler:
         protocol = await super()._create_connection(*arguments)
+        self._fresh.add(protocol)
         transport, ended = protocol.transport, protocol.closed
         if transport is not None and ended is not None:
             self._transports.add(transport)
@@ -40,6 +43,13 @@ class Connector(aiohttp.TCPConnector):
         self._changed.set()
         if not ended.cancelled():
             ended.exception()  # so that nobody misses it
+
+    def was_kept(self, protocol: ResponseHandler) -> bool:
+        """Tell whether a connection has been used before; asked once each time it is used."""
+        if protocol in self._fresh:
+            self._fresh.discard(protocol)
+            return False
+        return True
 
     async def close(self, *, abort_ssl: bool = True) -> None:
         """End all connections, once what was given to those that are closing has been sent."""

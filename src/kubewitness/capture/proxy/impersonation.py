@@ -7,10 +7,11 @@ name, each group, the uid and each extra value, and sends on whom the client wan
 Source: audit specification section 5.9; upstream ``pkg/endpoints/filters/impersonation``.
 """
 
-import asyncio
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from kubewitness.capture.proxy.forwarding import is_sendable
@@ -67,9 +68,8 @@ class Impersonation:
         Raises:
             UpstreamError: The API server could not be asked.
         """
-        targets = list(targets_of(headers))
-        verdicts = await asyncio.gather(*(self._may(user, target) for target in targets))
-        for target, verdict in zip(targets, verdicts, strict=True):
+        for target in targets_of(headers):  # one by one, for a refusal is the end of it
+            verdict = await self._may(user, target)
             if not verdict.is_allowed:
                 return _forbidden(user, target, verdict.reason)
         return None
@@ -90,7 +90,8 @@ class Impersonation:
                 "name": target.name,
             },
         }
-        return await self._known.get(repr(spec).encode("utf-8", "replace"), lambda: self._ask(spec))
+        key = hashlib.sha256(msgspec.json.encode(spec)).digest()
+        return await self._known.get(key, lambda: self._ask(spec))
 
     async def _ask(self, spec: dict[str, Any]) -> Verdict:
         review = {

@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from kubewitness.capture.proxy.answers import Nothing, Passed
 from kubewitness.capture.proxy.connection import protocol_of
 from kubewitness.capture.proxy.exchange import ENDED, LEFT_EARLY, Exchange
-from kubewitness.capture.proxy.forwarding import HeaderLines, returned_headers
+from kubewitness.capture.proxy.forwarding import HeaderLines, returned_headers, upgrade_of
 from kubewitness.capture.proxy.retrieval import Retrieved
 from kubewitness.capture.proxy.tunnel import Pipe, run_both
 from kubewitness.capture.proxy.upstream import Upstream, told
@@ -80,6 +80,7 @@ class Passage:
         self._sent = Tee(max_body) if exchange.audit.keeps_request_body else None
         self._sending_fault: Exception | None = None
         self._has_begun = False
+        self._seconds = 0.0
 
     async def run(
         self, target: str, headers: HeaderLines, *, is_trusted: bool, seconds: float
@@ -90,8 +91,10 @@ class Passage:
             target: What the API server is asked for.
             headers: The request's header lines for it.
             is_trusted: Whether the proxy's own credentials go with them.
-            seconds: How long that may take, if it is no long-running request.
+            seconds: How long that may take, if it is no long-running request; with those, how long
+                the client may take to send a small body.
         """
+        self._seconds = seconds
         try:
             async with asyncio.timeout(None if self._is_stream else seconds):
                 response = await self._pass(target, headers, is_trusted=is_trusted)
@@ -126,10 +129,19 @@ class Passage:
             raise self._without_answer(error) from None
         try:
             if answer.status == _SWITCHING:
-                return await self._tunnel(answer)
+                return await self._tunnel(self._as_asked(answer))
             return await self._return(answer)
         finally:
             answer.release()
+
+    def _as_asked(self, answer: ServerAnswer) -> ServerAnswer:
+        """Return an answer that changes the protocol, if it is to the one that was asked for."""
+        wanted, given = upgrade_of(self._exchange.headers), answer.headers.get("Upgrade", "")
+        if not wanted or wanted.lower() != given.lower():
+            self._metrics.upstream_errors.inc()
+            message = "the API server changed to a protocol that nobody asked for"
+            raise NoAnswerError(502, "ServiceUnavailable", message)
+        return answer
 
     def _without_answer(self, error: Exception) -> Exception:
         """Return what is to be raised when a request could not be sent, or was not answered."""
@@ -151,7 +163,10 @@ class Passage:
         if size is None or size > _SMALL or "Expect" in request.headers:
             return self._pieces_sent()
         try:
-            data = await request.content.read()
+            async with asyncio.timeout(self._seconds):
+                data = await request.content.read()
+        except TimeoutError:
+            raise
         except (web.RequestPayloadError, aiohttp.ClientError, OSError) as error:
             raise (ClientGoneError() if self._is_gone() else _unreadable(error)) from None
         if self._sent is not None:

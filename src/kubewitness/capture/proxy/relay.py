@@ -46,6 +46,7 @@ from kubewitness.recorder import (
 )
 from kubewitness.request import is_long_running, normalize_target
 
+_NANOSECONDS = 1_000_000_000
 _UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
 _MALFORMED = Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request")
 
@@ -117,6 +118,10 @@ class Relay:
         if (fault := timeout_fault(exchange.audit.info, target)) is not None:
             exchange.refuse()
             return await exchange.answer(status_answer(400, "BadRequest", fault))
+        if connection.expires < self._auditor.now() / _NANOSECONDS:
+            protocol_of(exchange.request).end_soon()
+            exchange.fail_authentication()
+            return await exchange.answer(_UNAUTHORIZED)
         try:
             identity = await self._authenticator.authenticate(exchange.headers, connection.user)
         except UpstreamError as error:

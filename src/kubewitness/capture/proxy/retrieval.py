@@ -12,14 +12,18 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from kubewitness.capture.proxy.connector import Connector
 from kubewitness.capture.proxy.forwarding import HeaderLines
 
 METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
-"""What may be sent again when a kept connection turns out to be dead, and is sent here."""
+"""What is sent here. It is sent again, once, if a kept connection turns out to be dead and nothing
+of an answer has come, unless it asks for another protocol; nothing else is ever sent twice.
+"""
 
 MOST_HEADER = 1024 * 1024
 MOST_HEADERS = 1000
@@ -29,6 +33,10 @@ _BUFFER = 64 * 1024
 
 class NoHTTPError(aiohttp.ClientError):
     """What came is no answer of HTTP."""
+
+
+class _DeadConnectionError(aiohttp.ServerDisconnectedError):
+    """A connection that was kept has ended before anything of an answer came."""
 
 
 class Retrieved:
@@ -72,7 +80,7 @@ class Retrieval:
 
     def __init__(
         self,
-        connector: aiohttp.TCPConnector,
+        connector: Connector,
         base: URL,
         *,
         context: ssl.SSLContext | None,
@@ -107,15 +115,16 @@ class Retrieval:
         lines = CIMultiDict([("Host", self._host), *headers])
         try:
             return await self._exchange(method, line, lines)
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
-            raise
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        except _DeadConnectionError:
+            if "Upgrade" in lines:
+                raise
             return await self._exchange(method, line, lines)
 
     async def _exchange(self, method: str, line: str, lines: CIMultiDict[str]) -> Retrieved:
         connection = await self._connector.connect(self._model, [], self._timeout)
         protocol = connection.protocol
         assert protocol is not None  # noqa: S101
+        was_kept = self._connector.was_kept(protocol)
         try:
             protocol.set_response_params(
                 skip_payload=method == "HEAD",
@@ -130,10 +139,22 @@ class Retrieval:
             await writer.write_headers(line, lines)
             writer.set_eof()
             message, content = await _head(protocol)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            connection.close()
+            if was_kept and not _has_begun(error):
+                raise _DeadConnectionError(str(error)) from None
+            raise
         except BaseException:
             connection.close()
             raise
         return Retrieved(message, content, connection)
+
+
+def _has_begun(error: aiohttp.ClientError) -> bool:
+    """Tell whether a part of an answer has come."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and isinstance(
+        error.message, RawResponseMessage
+    )
 
 
 async def _head(protocol: ResponseHandler) -> tuple[Any, aiohttp.StreamReader]:

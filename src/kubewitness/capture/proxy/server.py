@@ -120,7 +120,8 @@ class AuditProxy:
         return watched
 
     def _reload_serving(self) -> None:
-        self._serving.reload()
+        if self._serving.reload() and self._server is not None:
+            self._server.doubt_certificates()
 
     def _reload_policy(self, path: Path) -> None:
         self.auditor.use_policy(load_policy(path.read_bytes(), str(path)))

@@ -31,13 +31,20 @@ class ServingContext:
         self._now = now
         self._exchanged = 0.0
         self._current = _context(config)
+        self._authorities = _authorities(self._current)
         self.context = self._current
         self.context.sni_callback = self._move
 
-    def reload(self) -> None:
-        """Read the files again, for the connections that come from now on."""
+    def reload(self) -> bool:
+        """Read the files again, for the connections that come from now on.
+
+        Returns:
+            Whether other authorities are believed than before.
+        """
         self._current = _context(self._config)
         self._exchanged = self._now()
+        before, self._authorities = self._authorities, _authorities(self._current)
+        return self._authorities != before
 
     def _move(
         self,
@@ -59,6 +66,10 @@ def serving_files(config: ProxyConfig) -> list[Path]:
     """Return the files that a context is made of."""
     files = [config.tls_cert_file, config.tls_private_key_file]
     return files + ([config.client_ca_file] if config.client_ca_file else [])
+
+
+def _authorities(context: ssl.SSLContext) -> frozenset[bytes]:
+    return frozenset(context.get_ca_certs(binary_form=True))
 
 
 def _context(config: ProxyConfig) -> ssl.SSLContext:

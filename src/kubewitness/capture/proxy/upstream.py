@@ -104,6 +104,7 @@ class Upstream:
             max_field_size=MOST_HEADER,
             max_headers=MOST_HEADERS,
         )
+        self._session._retry_connection = False  # noqa: SLF001  # else it sends a PUT or DELETE twice
 
     async def close(self) -> None:
         """Close all connections."""
