@@ -12,7 +12,7 @@ from kubewitness.backends.pipeline import Pipeline
 from kubewitness.capture.asgi import AuditMiddleware
 from kubewitness.capture.asgi_scope import Application, Message, Receive, Scope, Send
 from kubewitness.codec import encode
-from kubewitness.event import Event
+from kubewitness.event import Event, UserInfo
 from kubewitness.metrics import AuditMetrics
 from kubewitness.policy import load_policy
 
@@ -185,3 +185,32 @@ def header(message: Message, name: str) -> list[str]:
     """Return the values of a header of an answer."""
     wanted = name.lower().encode()
     return [value.decode() for key, value in message["headers"] if key.lower() == wanted]
+
+
+FORBIDDEN = (
+    b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure",'
+    b'"message":"no","reason":"Forbidden","code":403}'
+)
+RECEIVED, STARTED, COMPLETE = "RequestReceived", "ResponseStarted", "ResponseComplete"
+ABORTED = "kubewitness.io/aborted"
+
+
+def nobody(_scope: Scope) -> UserInfo | None:
+    return None
+
+
+def failing(error: BaseException, *first: Message) -> Application:
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        for message in first:
+            await send(message)
+        raise error
+
+    return app
+
+
+async def run_with(app: Application, scope: Scope, send: Send) -> None:
+    async def receive() -> Message:
+        return body()[0]
+
+    await app(scope, receive, send)
