@@ -17,9 +17,7 @@ from command import COMMAND, ENVIRONMENT
 from kubewitness.testing import FakeAPIServer
 from proxies import EVERYTHING, files
 
-_ANNOUNCED = re.compile(
-    r"auditing (\S+) at https://127\.0\.0\.1:(\d+)(?: with \d+ workers)?; .*:(\d+)$"
-)
+_ANNOUNCED = re.compile(r"auditing (\S+) at https://\S+:(\d+)(?: with \d+ workers)?; .*:(\d+)$")
 
 
 class ProxyProcess:
@@ -89,6 +87,16 @@ class ProxyProcess:
         self._reading.join(SOON)
         return code
 
+    def workers(self) -> list[int]:
+        """Return the processes that it has started."""
+        done = subprocess.run(
+            ["/bin/ps", "-o", "pid=", "--ppid", str(self.process.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return [int(pid) for pid in done.stdout.split()]
+
     def log(self) -> list[dict[str, Any]]:
         """Return the events of the audit log and the rotated ones."""
         lines = [
@@ -113,13 +121,31 @@ class ProxyProcess:
 def proxy_process(
     server: FakeAPIServer, place: Path, *flags: str, policy: str = EVERYTHING
 ) -> Iterator[ProxyProcess]:
-    """Run the command until it serves; it is killed at the end if it still runs."""
-    running = ProxyProcess(_started(server, place, flags, policy), server, place)
-    try:
+    """Run the command, and wait until it serves."""
+    with starting_process(server, place, *flags, policy=policy) as running:
         running.until_serving()
         yield running
+
+
+@contextlib.contextmanager
+def starting_process(
+    server: FakeAPIServer, place: Path, *flags: str, policy: str = EVERYTHING
+) -> Iterator[ProxyProcess]:
+    """Run the command, and do not wait until it serves."""
+    command = [*COMMAND, "proxy", *arguments(server, place, policy), *flags]
+    with watched(command, server, place) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def watched(command: list[str], server: FakeAPIServer, place: Path) -> Iterator[ProxyProcess]:
+    """Run any command that says what the proxy says; it is killed at the end if it still runs."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    running = ProxyProcess(process, server, place)
+    try:
+        yield running
     finally:
-        running.process.kill()
+        process.kill()
         running.wait()
 
 
@@ -138,14 +164,3 @@ def arguments(server: FakeAPIServer, place: Path, policy: str = EVERYTHING) -> l
         f"--audit-policy-file={named['policy_file']}",
         f"--audit-log-path={place / 'audit.log'}",
     ]
-
-
-def _started(
-    server: FakeAPIServer, place: Path, flags: tuple[str, ...], policy: str
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, "proxy", *arguments(server, place, policy), *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )

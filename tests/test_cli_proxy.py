@@ -1,7 +1,6 @@
 """The command ``kubewitness proxy``: as a process, with its signals, its workers, its mistakes."""
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -11,10 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clocks import until
 from command import COMMAND, ENVIRONMENT, run
 from kubewitness.testing import FakeAPIServer
-from proxy_process import ProxyProcess, arguments, proxy_process
+from proxy_process import arguments, proxy_process
 
 PODS = "/api/v1/namespaces/default/pods"
 METADATA = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n"
@@ -24,17 +22,6 @@ METADATA = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}
 def server() -> Iterator[FakeAPIServer]:
     with FakeAPIServer() as running:
         yield running
-
-
-def workers_of(running: ProxyProcess) -> list[int]:
-    """Return the processes that a proxy has started."""
-    done = subprocess.run(
-        ["/bin/ps", "-o", "pid=", "--ppid", str(running.process.pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return [int(pid) for pid in done.stdout.split()]
 
 
 def test_a_request_is_audited_and_the_end_is_in_good_order(
@@ -118,7 +105,7 @@ def test_health_and_metrics_are_on_a_port_of_their_own(
 def test_workers_share_port_log_and_metrics(server: FakeAPIServer, tmp_path: Path) -> None:
     flags = ("--workers=2", "--audit-log-maxsize=1")
     with proxy_process(server, tmp_path, *flags) as running:
-        assert len(workers_of(running)) == 2
+        assert len(running.workers()) == 2
         for _ in range(40):
             assert running.get("/fake/status/404")[0] == 404
 
@@ -130,30 +117,22 @@ def test_workers_share_port_log_and_metrics(server: FakeAPIServer, tmp_path: Pat
     assert len({event["auditID"] for event in running.log()}) == 40
 
 
-def test_a_worker_that_dies_is_started_again(server: FakeAPIServer, tmp_path: Path) -> None:
-    with proxy_process(server, tmp_path, "--workers=2") as running:
-        victim, survivor = workers_of(running)
-        os.kill(victim, signal.SIGKILL)
-        running.until_said("a worker ended with -9")
-        until(lambda: len(workers_of(running)) == 2 and running.health("/readyz")[0] == 200)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_ipv6_address_is_written_as_in_urls(
+    workers: int, server: FakeAPIServer, tmp_path: Path
+) -> None:
+    flags = ("--bind-address=::1", "--health-bind-address=[::1]:0", f"--workers={workers}")
+    with proxy_process(server, tmp_path, *flags) as running:
+        said = running.until_said("^auditing ")
+        assert f"at https://[::1]:{running.port}" in said
+        assert said.endswith(f"at http://[::1]:{running.health_port}")
 
-        assert survivor in workers_of(running)
-        assert running.get("/version")[0] == 200
-        assert running.end() == 0
-
-
-def test_workers_end_when_their_supervisor_is_killed(server: FakeAPIServer, tmp_path: Path) -> None:
-    with proxy_process(server, tmp_path, "--workers=2") as running:
-        workers = workers_of(running)
-        running.process.kill()
-        until(lambda: not any(is_alive(pid) for pid in workers))
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
+        for flag in ("--secure-port={}", "--health-bind-address=[::1]:{}"):
+            again = run(
+                "proxy", *arguments(server, tmp_path), *flags[:1], flag.format(running.port)
+            )
+            assert again.code == 1
+            assert f"cannot listen at [::1]:{running.port}: " in again.err
 
 
 def test_everything_that_is_wrong_is_said_before_it_listens(

@@ -107,7 +107,7 @@ def test_64_megabytes_each_way(tmp_path: Path) -> None:
     assert stages(server) == [(RECEIVED, 0), (COMPLETE, 200)] * 2
     assert server.events[1]["requestObject"] == "x" * MEGABYTE
     assert server.events[3]["responseObject"] == "y" * MEGABYTE
-    assert "first 1048576 bytes" in server.events[3]["annotations"]["kubewitness.io/truncated"]
+    assert "first 3145728 bytes" in server.events[3]["annotations"]["kubewitness.io/truncated"]
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body(tmp_path: Path) -> None:

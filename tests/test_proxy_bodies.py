@@ -10,6 +10,7 @@ import pytest
 
 from clocks import SOON
 from kubewitness.event import NO_OBJECT, Stage
+from kubewitness.recorder import MAX_BODY
 from kubewitness.testing.behaviours import PATTERN
 from proxies import RunningProxy
 from wires import Wire, client, last, policy, recorded, request, scripted, served
@@ -50,8 +51,8 @@ def test_what_unpacks_to_very_much_is_recorded_up_to_the_limit(tmp_path: Path) -
 
         assert answer.body == bomb
         event = last(running)
-        assert len(recorded(event.response_object)) == 1024 * 1024
-        assert "1048576" in event.annotations["kubewitness.io/truncated"]
+        assert len(recorded(event.response_object)) == MAX_BODY
+        assert str(MAX_BODY) in event.annotations["kubewitness.io/truncated"]
 
 
 def test_protobuf_is_passed_on_and_not_recorded(running: RunningProxy) -> None:

@@ -136,7 +136,11 @@ def test_an_impersonation_that_was_refused_in_protobuf_is_not_noted() -> None:
     told = (
         'users "bob" is forbidden: User "ann" cannot impersonate resource "users" in API group ""'
     )
-    refusal = wrapped("v1", "Status", [(2, "Failure"), (3, told), (6, 403)])
+    refusal = wrapped(
+        "v1",
+        "Status",
+        [(2, "Failure"), (3, told), (4, "Forbidden"), (5, [(1, "bob"), (3, "users")]), (6, 403)],
+    )
     audit = opened("Metadata", "GET")
     audit.impersonate_if_allowed(UserInfo(username="bob"))
     audit.record_response_body(body(refusal, PROTOBUF))
@@ -147,6 +151,36 @@ def test_an_impersonation_is_not_noted_when_the_refusal_cannot_be_read() -> None
     audit = opened("Metadata", "HEAD")
     audit.impersonate_if_allowed(UserInfo(username="bob"))
     assert ended(audit, 403).impersonated_user is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(1, [(1, "decoy"), (1, "one")])],
+        [(1, [(1, "decoy")]), *[(2, "")] * 9000, (1, [(1, "one")])],
+        [(1, [(1, "one")]), (1, [(5, "")])],
+    ],
+)
+def test_the_name_is_the_one_that_go_reads(fields: list[Any]) -> None:
+    reference = reference_of(wrapped("v1", "ConfigMap", fields))
+    assert reference is not None
+    assert reference.name == "one"
+
+
+def test_fields_in_a_group_are_skipped_as_go_does() -> None:
+    start, end = varint(9 << 3 | 3), varint(9 << 3 | 4)
+    metadata = message([(1, [(1, "one")])])
+    decoy = message([(1, [(1, "decoy")])])
+    data = MAGIC + message([(2, metadata + start + decoy + end)])
+    reference = reference_of(data)
+    assert reference is not None
+    assert reference.name == "one"
+
+
+@pytest.mark.parametrize("filler", [b"\x10\0", b"\x12\0", b"\x0a\0"])
+def test_who_sends_more_fields_than_anybody_needs_names_nothing(filler: bytes) -> None:
+    padded = MAGIC + message([(1, [(1, "v1"), (2, "ConfigMap")]), (2, filler * 30_000)])
+    assert reference_of(padded) is None
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kubewitness.cli.audit_flags import AuditCommand, refuse, warn
 from kubewitness.errors import InputError, KubeconfigError, Problem
 from kubewitness.options import Loaded
 from kubewitness.options.kinds import Kind, parse_value
+from kubewitness.recorder import MAX_BODY
 
 _FILE = click.Path(path_type=Path)
 _EPILOG = """\b
@@ -146,7 +147,7 @@ class _Address(click.ParamType[Any]):
 )
 @click.option(
     "--max-body",
-    default=1048576,
+    default=MAX_BODY,
     show_default=True,
     type=click.IntRange(0),
     metavar="BYTES",

@@ -1,5 +1,6 @@
 """What ``kubewitness proxy`` runs: one process that serves, or a supervisor and its workers."""
 
+import asyncio
 import gc
 import os
 import socket
@@ -14,10 +15,14 @@ import uvloop
 from kubewitness.backends.kubeconfig import Kubeconfig
 from kubewitness.backends.pipeline import Pipeline
 from kubewitness.capture.proxy import AuditProxy, Forwarding, ProxyConfig, TokenIdentity
+from kubewitness.capture.proxy.health import authority
 from kubewitness.capture.proxy.running import listen, run_alone, serve
 from kubewitness.capture.proxy.workers import VARIABLE, Channel, Supervisor
 from kubewitness.cli.audit_flags import open_pipeline
 from kubewitness.options import Loaded
+
+_END_SECONDS = 30.0
+"""What an end takes at most beside the times that the flags give: clients say goodbye slowly."""
 
 
 class Process:
@@ -73,27 +78,40 @@ class Process:
             port = held.getsockname()[1]
             arguments = [*sys.argv[1:], f"--secure-port={port}"]
             supervisor = Supervisor(
-                arguments, count=self._settings["workers"], health=self._settings["health"]
+                arguments,
+                count=self._settings["workers"],
+                health=self._settings["health"],
+                end_within=self._end_within(),
             )
-            return uvloop.run(supervisor.run(lambda health: self._announce(port, health)))
+            # Not in uvloop, which starts processes that no signal waits for.
+            return asyncio.run(supervisor.run(lambda health: self._announce(port, health)))
 
     def _work(self, pipeline: Pipeline) -> int:
-        channel = Channel(int(os.environ.pop(VARIABLE)), pipeline.metrics.exposition)
+        descriptor = int(os.environ.pop(VARIABLE))
         with self._listen(is_shared=True) as listening:
-            uvloop.run(self._work_until_told(pipeline, channel, listening))
+            uvloop.run(self._work_until_told(pipeline, descriptor, listening))
         return _code(pipeline)
+
+    def _end_within(self) -> float:
+        """Return how long a worker may take to end."""
+        times = (self._config.request_timeout, self._config.grace)
+        return sum(times) + self._audit.options.shutdown_timeout + _END_SECONDS
 
     def _listen(self, *, is_shared: bool = False) -> socket.socket:
         address, port = self._settings["bind_address"], self._settings["secure_port"]
         try:
             return listen(address, port, is_shared=is_shared)
         except OSError as error:
-            where = f"{address}:{port}"
+            where = authority(address, port)
             raise OSError(f"cannot listen at {where}: {error.strerror or error}") from None
 
-    async def _work_until_told(self, pipeline: Pipeline, channel: Channel, listening: Any) -> None:
+    async def _work_until_told(self, pipeline: Pipeline, descriptor: int, listening: Any) -> None:
+        proxy = self._proxy(pipeline)
+        channel = Channel(
+            descriptor, is_ready=lambda: proxy.is_ready, exposition=pipeline.metrics.exposition
+        )
         await serve(
-            self._proxy(pipeline),
+            proxy,
             pipeline,
             listening,
             on_ready=channel.say_ready,
@@ -101,12 +119,13 @@ class Process:
         )
 
     def _announce(self, port: int, health_port: int) -> None:
-        health, _ = self._settings["health"]
+        where = authority(self._settings["bind_address"], port)
+        health = authority(self._settings["health"][0], health_port)
         workers = self._settings["workers"]
         click.echo(
-            f"auditing {self._kubeconfig.server} at https://{self._settings['bind_address']}:{port}"
+            f"auditing {self._kubeconfig.server} at https://{where}"
             f"{f' with {workers} workers' if workers > 1 else ''}; "
-            f"health and metrics at http://{health}:{health_port}",
+            f"health and metrics at http://{health}",
             err=True,
         )
 

@@ -16,6 +16,7 @@ from kubewitness.recorder.bodies import (
     Body,
     Content,
     content_of,
+    content_of_request,
     is_api_object,
     is_json,
     status_in,
@@ -97,8 +98,12 @@ class Evidence:
         return not self._is_stream and (may_be_recorded or may_be_status)
 
     def take_object(self, content: Content) -> None:
-        """Take the object that the client sent to create, update or delete by, if it sent one."""
-        if not self._records(Level.METADATA) or not content.data.strip():
+        """Take the object that the client sent to create, update or delete by, if it sent one.
+
+        Blanks are none, unless they are only the beginning: the object may come behind them.
+        """
+        is_blank = content.is_whole and not content.data.strip()
+        if not self._records(Level.METADATA) or is_blank:
             return
         if self._info.verb not in _DELETES and content.is_whole:
             own = protobuf.reference_of(content.data) or objects.reference_of(content.data)
@@ -153,7 +158,7 @@ class Evidence:
             return
         if was_unread(self.status) and not self._records_any_json:
             return
-        content = content_of(body)
+        content = content_of_request(body)
         if self._info.verb == "patch":
             self.take_patch(content)
         else:

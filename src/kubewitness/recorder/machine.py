@@ -12,10 +12,10 @@ brackets. Stages that the decision omits, and all of them at level None, return 
     OPEN     ──reject()─────────────► CLOSED    (its first event could not be stored)
     REFUSED  ──respond(code)────────► CLOSED    [ResponseStarted, long-running or not]
 
-`annotate` and `add_latency` are allowed at any time, for authentication comes before `begin`;
-impersonation while OPEN, the recording of objects while OPEN or REFUSED. A step out of order
-raises StateError: it is a bug of the driver, not of the request. One request is driven by one
-thread at a time; different requests share nothing.
+`annotate`, `add_latency` and `withdraw_impersonation` are allowed at any time, for authentication
+comes before `begin`; impersonation while OPEN, the recording of objects while OPEN or REFUSED. A
+step out of order raises StateError: it is a bug of the driver, not of the request. One request is
+driven by one thread at a time; different requests share nothing.
 
 Source: audit specification sections 5.3 and 5.6 to 5.11.
 """
@@ -211,6 +211,14 @@ class RequestAudit:
         """Note whom the user wants to act as, where only the answer tells whether it may."""
         self._expect(_State.OPEN)
         self._proposed = user
+
+    def withdraw_impersonation(self) -> None:
+        """Forget whom the user wants to act as, for an answer that is not the API server's own.
+
+        Where nobody judged, nobody is said to have acted as another. What `impersonate` noted, or
+        an answer settled, stays.
+        """
+        self._proposed = None
 
     def record_request_object(self, body: bytes) -> None:
         """Take the object that the client sent to create, update or delete by, if it sent one."""

@@ -55,7 +55,8 @@ class Exchange:
             await self._auditor.deliver(self.audit.complete(self._auditor.now()))
 
     async def answer(self, answer: Answer) -> web.StreamResponse:
-        """Answer by the proxy itself, and note that."""
+        """Answer by the proxy itself, and note that; the API server has allowed nothing then."""
+        self.audit.withdraw_impersonation()
         content_type = dict(answer.headers).get("Content-Type", "")
         self.audit.record_response_body(Body(answer.body, len(answer.body), content_type))
         try:
@@ -68,6 +69,7 @@ class Exchange:
         """Note that the client is gone; with long-running requests that is how they end."""
         if reason:
             self.audit.annotate(_ABORTED, reason)
+        self.audit.withdraw_impersonation()
         await self.complete()
 
     async def abandon(self) -> None:

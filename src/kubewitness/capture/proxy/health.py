@@ -7,16 +7,21 @@ from aiohttp import web
 from kubewitness.metrics import CONTENT_TYPE
 
 
+def authority(host: str, port: int) -> str:
+    """Return an address and a port as URLs have them: an IPv6 address is in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class HealthServer:
     """Answers ``/livez``, ``/readyz``, ``/healthz`` and ``/metrics``, and nothing else.
 
     Args:
-        is_ready: Whether requests can be served now.
+        is_ready: Returns whether requests can be served now.
         exposition: Returns the metrics in Prometheus' text format.
     """
 
     def __init__(
-        self, is_ready: Callable[[], bool], exposition: Callable[[], Awaitable[bytes]]
+        self, is_ready: Callable[[], Awaitable[bool]], exposition: Callable[[], Awaitable[bytes]]
     ) -> None:
         self._is_ready = is_ready
         self._exposition = exposition
@@ -33,7 +38,8 @@ class HealthServer:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             await self._runner.cleanup()
-            raise OSError(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
+            where = authority(host, port)
+            raise OSError(f"cannot listen at {where}: {error.strerror or error}") from None
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
@@ -48,7 +54,7 @@ class HealthServer:
         if request.path == "/livez":
             return web.Response(text="ok\n")
         if request.path in ("/readyz", "/healthz"):
-            is_ready = self._is_ready()
+            is_ready = await self._is_ready()
             return web.Response(
                 status=200 if is_ready else 503, text="ok\n" if is_ready else "not ready\n"
             )
