@@ -4,6 +4,8 @@ import gzip
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,47 @@ def test_a_half_compressed_file_of_a_process_that_died_is_made_anew(tmp_path: Pa
     assert not plain.exists()
     assert gzip.decompress(torn.read_bytes()) == b"whole\n"
     log.file.close()
+
+
+def test_what_is_left_of_a_compression_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    name = ".audit-2026-11-20T00-00-00.000.log.gz"
+    left = tmp_path / f"{name}.0123456789abcdef"
+    others = [
+        tmp_path / f"{name}.0123456789abcdeg",
+        tmp_path / name,
+        tmp_path / ".audit-now.log.gz.0123456789abcdef",
+        tmp_path / ".other-2026-11-20T00-00-00.000.log.gz.0123456789abcdef",
+    ]
+    for each in (left, *others):
+        each.write_bytes(b"half")
+    log = open_log(tmp_path / "audit.log", max_bytes=10, compress=True)
+    rotated(log, times=1)
+
+    assert not left.exists()
+    assert all(each.read_bytes() == b"half" for each in others)
+    log.file.close()
+
+
+COMPRESS_ON_A_FULL_DISK = """
+import errno, resource, sys
+from pathlib import Path
+from kubewitness.backends.rotation import compress
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    compress(Path(sys.argv[1]))
+except OSError as error:
+    sys.exit(error.errno != errno.EFBIG)
+"""
+
+
+def test_a_disk_that_fills_while_compressing_costs_nothing(tmp_path: Path) -> None:
+    plain = tmp_path / "audit-2026-11-20T00-00-00.000.log"
+    content = os.urandom(100_000)
+    plain.write_bytes(content)
+    subprocess.run([sys.executable, "-c", COMPRESS_ON_A_FULL_DISK, str(plain)], check=True)
+
+    assert plain.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [plain]
 
 
 def test_a_restart_cleans_up_before_anything_is_rotated(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ class LogConfig:
     ] = "json"
     shared: Annotated[
         bool,
-        "Several processes write to this log: each takes a lock for every write, so that they "
-        "rotate it together. kube-apiserver has no such flag.",
+        "Several processes write to this log: each takes a lock for every line, so that lines stay "
+        "whole and they rotate it together. kube-apiserver has no such flag.",
     ] = False
 
 

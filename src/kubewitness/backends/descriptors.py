@@ -1,4 +1,4 @@
-"""What a log asks of the operating system: open, write all, read back, look at; no rule of its own."""
+"""What a log asks of the operating system: to open, write, read back and look; no rules here."""
 
 import errno
 import os

@@ -139,6 +139,13 @@ class RotatedFile:
             if self._descriptor >= 0:
                 self._check()
             self._write(line)
+            if is_held:
+                self._keep()
+
+    def _keep(self) -> None:
+        """Be sure of what is in a file that has a name: another process removes it only packed."""
+        if os.fstat(self._descriptor).st_nlink:
+            self._sure = self._size
 
     def _write(self, line: bytes) -> None:
         if self._descriptor < 0 or 0 < self._limit < self._size + len(line):
@@ -294,7 +301,7 @@ class RotatedFile:
         """Leave the open file for the one at the path, which is made if there is none."""
         left = self._descriptor
         state = os.fstat(left)
-        if state.st_nlink == 0:
+        if state.st_nlink == 0 and self._sure < self._size:
             self._owed += read_from(left, self._sure)
             self._sure = self._size
         try:

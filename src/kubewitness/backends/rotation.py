@@ -5,7 +5,8 @@ they expect: ``audit.log`` becomes ``audit-2026-11-24T00-37-23.869.log``, in UTC
 file is rotated (`files`).
 
 Better than lumberjack: the name of a file that is there is never given again (two rotations in one
-millisecond overwrite a file there), and what fails while cleaning up is logged.
+millisecond overwrite a file there), a gzip is whole before it has its name, and what fails while
+cleaning up is logged.
 
 Source: audit specification section 6.7; upstream ``gopkg.in/natefinch/lumberjack.v2``.
 """
@@ -113,20 +114,21 @@ def compress(path: Path) -> None:
     Raises:
         OSError: That failed; the file is still there then.
     """
-    packed = path.with_name(f".{path.name}{_GZIP}.{secrets.token_hex(8)}")
+    target = path.with_name(path.name + _GZIP)
+    packed = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        size = _pack(path, packed)
-        if path.stat().st_size != size:
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        packed.rename(path.with_name(path.name + _GZIP))
+        _pack(path, packed)
+        if target.is_file():  # somebody died while writing it; its mode stays, as with lumberjack
+            packed.chmod(stat.S_IMODE(target.stat().st_mode))
+        packed.rename(target)
     except OSError:
         packed.unlink(missing_ok=True)
         raise
     path.unlink(missing_ok=True)
 
 
-def _pack(path: Path, target: Path) -> int:
-    """Make the gzip of a file; return how many bytes are in it, unpacked."""
+def _pack(path: Path, target: Path) -> None:
+    """Make the gzip of a file, which fails if the file grows meanwhile."""
     with path.open("rb") as source:
         state = os.fstat(source.fileno())
         # Made with its mode: nobody may open it before it has one.
@@ -135,11 +137,12 @@ def _pack(path: Path, target: Path) -> int:
             os.fchown(raw.fileno(), state.st_uid, state.st_gid)
             with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
                 shutil.copyfileobj(source, packed)
-        return source.tell()
+        if os.fstat(source.fileno()).st_size != source.tell():
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
 def remnants_of(path: Path) -> list[Path]:
-    """Return the unfinished gzips beside a log: of a process that died, if none is at it now."""
+    """Return the unfinished gzips beside a log; if nobody compresses now, their makers died."""
     stem, extension = _split(path)
     found = []
     for entry in os.scandir(path.parent):

@@ -12,6 +12,7 @@ Nobody waits for ever: who has the lock may have been stopped in the middle of a
 second without it the line is written all the same, and the log says so.
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -103,7 +104,7 @@ class WriteLock:
         except BlockingIOError:
             return self._wait()
         except OSError as error:
-            self._do_without(error.strerror)
+            self._do_without(f"{error.filename or self._name}: {error.strerror}")
             return False
         self._is_without = False
         return True
@@ -147,7 +148,7 @@ class WriteLock:
             self._clock.wait(self._never, pause)
         try:
             fcntl.flock(self._descriptor, _EXCLUSIVE)
-        except BlockingIOError:
+        except OSError:
             return False
         return True
 
@@ -158,7 +159,7 @@ class WriteLock:
 
     def _do_without(self, why: str) -> None:
         if not self._is_without:
-            told = "lines are written to %s without its lock, and it is not rotated: %s"
+            told = "%s: lines are written without the lock, and nothing is rotated: %s"
             _log.warning(told, self._name, why)
         self._is_without = True
 
@@ -191,17 +192,11 @@ def _anew(path: Path, state: os.stat_result) -> int:
 
 def _runtime_directory() -> Path:
     """Return a directory that is ours alone, and the same for all processes that we run."""
-    place = next(
-        (
-            os.environ[each]
-            for each in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")
-            if each in os.environ
-        ),
-        tempfile.gettempdir(),
-    )
-    directory = Path(place, f"kubewitness-{os.geteuid()}")
-    directory.mkdir(mode=0o700, exist_ok=True)
+    places = (os.environ.get(each, "") for each in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"))
+    place = next(filter(None, places), tempfile.gettempdir())
+    directory = Path(place.split(":")[0], f"kubewitness-{os.geteuid()}")
+    directory.mkdir(mode=_PRIVATE | stat.S_IXUSR, exist_ok=True)
     state = directory.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
-        raise PermissionError(f"{directory} is not ours alone")
+        raise PermissionError(errno.EPERM, "it is not ours alone", str(directory))
     return directory
