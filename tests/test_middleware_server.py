@@ -11,6 +11,7 @@ import pytest
 from asgi_driver import rules
 from asgi_server import Server, serving
 from clocks import SOON
+from kubewitness.recorder import MAX_BODY
 
 HERE = Path(__file__).parent
 RECEIVED, STARTED, COMPLETE = "RequestReceived", "ResponseStarted", "ResponseComplete"
@@ -105,9 +106,9 @@ def test_64_megabytes_each_way(tmp_path: Path) -> None:
         assert server.run(both) == ('{"size":67108864}', 64 * MEGABYTE + len('{"size":0}'))
 
     assert stages(server) == [(RECEIVED, 0), (COMPLETE, 200)] * 2
-    assert server.events[1]["requestObject"] == "x" * MEGABYTE
-    assert server.events[3]["responseObject"] == "y" * MEGABYTE
-    assert "first 3145728 bytes" in server.events[3]["annotations"]["kubewitness.io/truncated"]
+    assert server.events[1]["requestObject"] == "x" * MAX_BODY
+    assert server.events[3]["responseObject"] == "y" * MAX_BODY
+    assert f"first {MAX_BODY} bytes" in server.events[3]["annotations"]["kubewitness.io/truncated"]
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body(tmp_path: Path) -> None:
