@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from kubewitness.backends.kubeconfig import Kubeconfig
 from kubewitness.backends.kubeconfig_rules import is_header_text
+from kubewitness.backends.stamps import Stamp, stamp_of
 from kubewitness.documents import shown
 from kubewitness.errors import KubeconfigError, Problem
 
@@ -44,7 +45,6 @@ _LEGAL_IN_NAMES = "!#$&'*+-.^_`|~"
 """What may stand in a header's name beside letters and digits; upstream escapes ``%``, too."""
 
 _T = TypeVar("_T")
-_Stamp = tuple[int, ...] | None
 
 
 class Credentials:
@@ -78,8 +78,8 @@ class _Watched(Generic[_T]):
         self._files = files
         self._make = make
         self._value: _T
-        self._used: list[_Stamp] = []
-        self._refused: list[_Stamp] = []
+        self._used: list[Stamp] = []
+        self._refused: list[Stamp] = []
 
     def start(self) -> tuple[Problem, ...]:
         """Make the first value, and return why it cannot be made."""
@@ -96,7 +96,7 @@ class _Watched(Generic[_T]):
             self._renew(stamps)
         return self._value
 
-    def _renew(self, stamps: list[_Stamp]) -> None:
+    def _renew(self, stamps: list[Stamp]) -> None:
         """Make a new value; while that fails it is tried each time, but said once a change."""
         try:
             self._value = self._make()
@@ -107,16 +107,8 @@ class _Watched(Generic[_T]):
                 _log.warning("%s; what was read before stays in use", text)
             self._refused = stamps
 
-    def _stamps(self) -> list[_Stamp]:
-        return [_stamp(file) for file in self._files]
-
-
-def _stamp(file: Path) -> _Stamp:
-    try:
-        status = file.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+    def _stamps(self) -> list[Stamp]:
+        return [stamp_of(file) for file in self._files]
 
 
 def _tls_files(kubeconfig: Kubeconfig) -> list[Path]:

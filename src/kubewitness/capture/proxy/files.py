@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kubewitness.backends.stamps import Stamp, stamp_of
 from kubewitness.errors import KubewitnessError
 from kubewitness.metrics import ProxyMetrics
 
 _log = logging.getLogger("kubewitness.proxy")
-_Stamp = tuple[int, ...] | None
 
 
 class WatchedFiles:
@@ -34,7 +34,7 @@ class WatchedFiles:
         self._use = use
         self._metrics = metrics
         self._used = self._stamps()
-        self._refused: list[_Stamp] = []
+        self._refused: list[Stamp] = []
 
     def look(self) -> None:
         """Use the files again if one of them has changed since they were used."""
@@ -58,16 +58,8 @@ class WatchedFiles:
     def _count(self, outcome: str) -> None:
         self._metrics.reloads.labels(self._name, outcome).inc()
 
-    def _stamps(self) -> list[_Stamp]:
-        return [_stamp(file) for file in self._files]
-
-
-def _stamp(file: Path) -> _Stamp:
-    try:
-        status = file.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+    def _stamps(self) -> list[Stamp]:
+        return [stamp_of(file) for file in self._files]
 
 
 def _one_line(error: BaseException) -> str:
