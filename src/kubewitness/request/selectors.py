@@ -12,9 +12,10 @@ Source: audit specification section 4, step 8; apimachinery ``pkg/fields/selecto
 
 import re
 
-_FIELD_TERMS = re.compile(r"(?:[^\\,]|\\.|\\\Z)++", re.DOTALL)
+# Not possessive: before 3.11.5, Python's possessive groups fail where they should only end.
+_FIELD_TERMS = re.compile(r"(?:[^\\,]|\\.|\\\Z)+", re.DOTALL)
 _FIELD_TERM = re.compile(
-    r"(?P<field>(?:(?!!=)[^=])*+)(?P<operator>!=|==?)(?P<value>(?:[^\\,=]|\\[\\,=])*+)"
+    r"(?P<field>(?:(?!!=)[^=])*)(?P<operator>!=|==?)(?P<value>(?:[^\\,=]|\\[\\,=])*)"
 )
 _ESCAPE = re.compile(r"\\(.)")
 

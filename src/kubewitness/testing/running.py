@@ -1,6 +1,7 @@
 """A loop of its own in a thread: the server's sockets live there, the test lives outside."""
 
 import asyncio
+import contextlib
 import functools
 import socket
 import ssl
@@ -101,7 +102,8 @@ class Loop:
         except OSError:
             pass  # torn down, by either side
         finally:
-            connection.writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # before Python 3.11.5, of what has ended
+                connection.writer.transport.abort()
 
     def _ended(self, plain: socket.socket, task: asyncio.Task[None]) -> None:
         plain.close()  # of a task that was cancelled before it began
