@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kubewitness.backends.pipeline import Pipeline
-from kubewitness.capture.asgi_answers import identified, malformed, send_answer
+from kubewitness.capture.asgi_answers import identified, send_answer
 from kubewitness.capture.asgi_exchange import Exchange
 from kubewitness.capture.asgi_lifespan import Life
 from kubewitness.capture.asgi_scope import (
@@ -37,6 +37,7 @@ from kubewitness.recorder import (
     RequestAudit,
     audit_id_of,
     failed_store,
+    refused_target,
     status_answer,
     timeout_fault,
 )
@@ -152,7 +153,7 @@ class AuditMiddleware:
         try:
             audit = auditor.receive(request, audit_id=audit_id)
         except RequestError as error:
-            await send_answer(call, malformed(request.target, error))
+            await send_answer(call, refused_target(request.target, error))
             return
         # In the server's own scope: what an application leaves in it must be seen further out.
         scope[AUDIT] = _Running(audit, self.pipeline)

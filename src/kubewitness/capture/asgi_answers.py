@@ -6,8 +6,7 @@ Source: audit specification sections 4, 5.2, 5.7 and 5.10.
 from collections.abc import Iterable
 
 from kubewitness.capture.asgi_scope import Call, Message, Send
-from kubewitness.errors import RequestError
-from kubewitness.recorder import Answer, failed_request_info
+from kubewitness.recorder import Answer
 
 AUDIT_ID = b"audit-id"
 STARTS = frozenset(("http.response.start", "websocket.http.response.start"))
@@ -48,13 +47,6 @@ def _has_id(headers: Iterable[tuple[bytes, bytes]]) -> bool:
         if len(name) == len(AUDIT_ID) and name.lower() == AUDIT_ID:
             return True
     return False
-
-
-def malformed(target: str, error: RequestError) -> Answer:
-    """Return the answer to a request whose target the API server would not audit."""
-    if error.status == 500:
-        return failed_request_info(target, str(error))
-    return Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request")
 
 
 async def send_answer(call: Call, answer: Answer) -> None:

@@ -16,6 +16,7 @@ from kubewitness.recorder.answers import (
     Answer,
     failed_request_info,
     failed_store,
+    refused_target,
     status_answer,
     timeout_fault,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "failed_request_info",
     "failed_store",
     "impersonated_user",
+    "refused_target",
     "service_account_of",
     "status_answer",
     "timeout_fault",

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from kubewitness.codec.duration import parse_duration
 from kubewitness.codec.gotext import quote
+from kubewitness.errors import RequestError
 from kubewitness.request import RequestInfo, is_long_running, parse_query
 
 
@@ -52,6 +53,13 @@ def status_answer(code: int, reason: str, message: str, **details: object) -> An
 def failed_request_info(target: str, reason: str) -> Answer:
     """Return the answer to a request whose target speaks of no resource and of no path."""
     return _internal_error(target, f"failed to create RequestInfo: {reason}")
+
+
+def refused_target(target: str, error: RequestError) -> Answer:
+    """Return the answer to a request that `Recorder.receive` would not audit."""
+    if error.status == 500:
+        return failed_request_info(target, str(error))
+    return Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request")
 
 
 def timeout_fault(info: RequestInfo, target: str) -> str | None:

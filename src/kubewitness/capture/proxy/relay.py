@@ -38,9 +38,9 @@ from kubewitness.recorder import (
     Headers,
     IncomingRequest,
     audit_id_of,
-    failed_request_info,
     failed_store,
     impersonated_user,
+    refused_target,
     status_answer,
     timeout_fault,
 )
@@ -48,7 +48,6 @@ from kubewitness.request import is_long_running, normalize_target
 
 _NANOSECONDS = 1_000_000_000
 _UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
-_MALFORMED = Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request")
 
 
 class Relay:
@@ -101,7 +100,7 @@ class Relay:
         try:
             audit = self._auditor.receive(incoming, audit_id=audit_id)
         except RequestError as error:
-            return own_answer(_unaudited(error, request.raw_path), audit_id)
+            return own_answer(refused_target(request.raw_path, error), audit_id)
         protocol.is_long_running = is_long_running(audit.info)
         exchange = Exchange(request, headers, audit, self._auditor)
         try:
@@ -206,10 +205,6 @@ class Relay:
             lines += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
         lines.append(("Audit-ID", exchange.audit.audit_id))
         return lines
-
-
-def _unaudited(error: RequestError, target: str) -> Answer:
-    return failed_request_info(target, str(error)) if error.status == 500 else _MALFORMED
 
 
 def _ascii(target: str) -> str:
